@@ -1,0 +1,1 @@
+"""SONA: a layer that makes a running system learn from every request."""

@@ -1,0 +1,1 @@
+"""Low-rank corrections of a vector, and the signals that train them."""

@@ -1,0 +1,1 @@
+"""The main job on real input: corpora, simulated clicks, measurement, report."""

@@ -1,0 +1,1 @@
+"""Memories and the votes of similar past requests."""

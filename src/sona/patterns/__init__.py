@@ -1,0 +1,1 @@
+"""What worked, clustered: k-means++, the ReasoningBank, verdicts."""

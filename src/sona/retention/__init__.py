@@ -1,0 +1,1 @@
+"""What must not be forgotten: EWC++ and the task-boundary test."""

@@ -1,0 +1,256 @@
+"""The nouns that travel between rooms: immutable records and nothing else."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sona.checks import Floats, finite, fraction, vector, whole
+from sona.errors import DimensionMismatch, InvalidValue
+
+_NO_WEIGHTS: Floats = np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrajectoryStep:
+    """One alternative or action of a request, and what it earned.
+
+    Args:
+        activations: Vector of what was tried, shape (d,).
+        attention_weights: The policy's weights, shape (m,); empty when it had none.
+        reward: What it earned, in [0, 1]; None when nobody said.
+        timestamp: Seconds since the trajectory began.
+        ref: Id of what was tried, such as a memory's id.
+
+    Raises:
+        InvalidValue: a vector with NaN or infinity, or a reward outside [0, 1].
+    """
+
+    activations: Floats
+    attention_weights: Floats = field(default_factory=lambda: _NO_WEIGHTS)
+    reward: float | None = None
+    timestamp: float = 0.0
+    ref: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check and normalise the fields."""
+        object.__setattr__(self, "activations", vector(self.activations, what="activations"))
+        if self.attention_weights is not _NO_WEIGHTS:
+            weights = np.asarray(self.attention_weights)
+            checked = _NO_WEIGHTS if weights.size == 0 else vector(weights, what="attention_weights")
+            object.__setattr__(self, "attention_weights", checked)
+        if self.reward is not None:
+            object.__setattr__(self, "reward", fraction(self.reward, "reward"))
+        object.__setattr__(self, "timestamp", finite(self.timestamp, "timestamp"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QueryTrajectory:
+    """One request with its steps: what was asked, what was tried, how well it went.
+
+    Args:
+        id: Id, unique within the engine that issued it.
+        query_embedding: The request, shape (d,).
+        steps: Its steps, activations of the same width.
+        final_quality: Quality of the whole in [0, 1]; None when nobody said.
+        latency_us: Time the request took, microseconds.
+        alternatives: True when the steps are alternatives of one decision (a ranking), False for a sequence.
+        model_route: The model or route that answered, if any.
+        context_ids: Ids of the memories given as context.
+        subject: Who asked (user id), if known.
+        parameters: Settings the request was served with, by name.
+        supersedes: The earlier version of this trajectory when feedback was amended.
+
+    Raises:
+        DimensionMismatch: a step of another width than the query.
+        InvalidValue: NaN or infinity, or a quality outside [0, 1].
+    """
+
+    id: int
+    query_embedding: Floats
+    steps: tuple[TrajectoryStep, ...] = ()
+    final_quality: float | None = None
+    latency_us: float = 0.0
+    alternatives: bool = False
+    model_route: str | None = None
+    context_ids: tuple[str, ...] = ()
+    subject: str | None = None
+    parameters: Mapping[str, float | str] = field(default_factory=dict)
+    supersedes: QueryTrajectory | None = None
+
+    def __post_init__(self) -> None:
+        """Check and normalise the fields."""
+        whole(self.id, "trajectory id", 0)
+        query = vector(self.query_embedding, what="query_embedding")
+        object.__setattr__(self, "query_embedding", query)
+        object.__setattr__(self, "steps", tuple(self.steps))
+        object.__setattr__(self, "context_ids", tuple(self.context_ids))
+        for step in self.steps:
+            if step.activations.shape[0] != query.shape[0]:
+                raise DimensionMismatch(query.shape[0], step.activations.shape[0], "activations")
+        if self.final_quality is not None:
+            object.__setattr__(self, "final_quality", fraction(self.final_quality, "final_quality"))
+        object.__setattr__(self, "latency_us", finite(self.latency_us, "latency_us"))
+
+    @property
+    def hidden_dim(self) -> int:
+        """Width d of the query embedding."""
+        return int(self.query_embedding.shape[0])
+
+    @property
+    def quality(self) -> float | None:
+        """The final quality, else the best reward a step earned, else None."""
+        if self.final_quality is not None:
+            return self.final_quality
+        return max((step.reward for step in self.steps if step.reward is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LearnedPattern:
+    """A cluster of similar requests with what worked for it.
+
+    Args:
+        id: Id, unique within its bank, never reused.
+        centroid: Mean query embedding, shape (d,).
+        cluster_size: Number of requests behind it.
+        total_weight: Summed weight of those requests (decays; `cluster_size` does not).
+        avg_quality: Their mean quality in [0, 1].
+        created_at: Seconds, the caller's clock.
+        last_accessed: Seconds, the caller's clock.
+        access_count: How often it was returned by a search.
+    """
+
+    id: int
+    centroid: Floats
+    cluster_size: int
+    total_weight: float
+    avg_quality: float
+    created_at: float = 0.0
+    last_accessed: float = 0.0
+    access_count: int = 0
+
+    def __post_init__(self) -> None:
+        """Check and normalise the fields."""
+        object.__setattr__(self, "centroid", vector(self.centroid, what="centroid"))
+        whole(self.cluster_size, "cluster_size", 1)
+        whole(self.access_count, "access_count", 0)
+        object.__setattr__(self, "avg_quality", fraction(self.avg_quality, "avg_quality"))
+        if finite(self.total_weight, "total_weight") < 0.0:
+            raise InvalidValue(f"total_weight: expected at least 0, got {self.total_weight!r}")
+
+    def merge(self, other: LearnedPattern) -> LearnedPattern:
+        """Return both patterns as one: means weighted by size, sizes and counts summed.
+
+        The result keeps this pattern's id, the earliest creation and the latest access.
+
+        Raises:
+            DimensionMismatch: the centroids differ in width.
+
+        >>> import numpy as np
+        >>> a = LearnedPattern(0, np.array([0.0, 0.0]), 1, 1.0, 0.2)
+        >>> b = LearnedPattern(1, np.array([4.0, 0.0]), 3, 3.0, 0.6)
+        >>> merged = a.merge(b)
+        >>> merged.cluster_size, merged.centroid.tolist(), round(merged.avg_quality, 3)
+        (4, [3.0, 0.0], 0.5)
+        """
+        if other.centroid.shape != self.centroid.shape:
+            raise DimensionMismatch(self.centroid.shape[0], other.centroid.shape[0], "centroid")
+        size = self.cluster_size + other.cluster_size
+        share = np.float32(other.cluster_size / size)
+        quality = self.avg_quality + (other.avg_quality - self.avg_quality) * other.cluster_size / size
+        return replace(
+            self,
+            centroid=self.centroid + (other.centroid - self.centroid) * share,
+            cluster_size=size,
+            total_weight=self.total_weight + other.total_weight,
+            avg_quality=min(max(quality, 0.0), 1.0),
+            created_at=min(self.created_at, other.created_at),
+            last_accessed=max(self.last_accessed, other.last_accessed),
+            access_count=self.access_count + other.access_count,
+        )
+
+    def touch(self, now: float) -> LearnedPattern:
+        """Return the pattern with one more access at `now` (seconds)."""
+        return replace(self, last_accessed=max(self.last_accessed, now), access_count=self.access_count + 1)
+
+    def decay(self, factor: float) -> LearnedPattern:
+        """Return the pattern with its total weight multiplied by `factor` in [0, 1]."""
+        return replace(self, total_weight=self.total_weight * fraction(factor, "factor"))
+
+    def should_prune(self, min_quality: float, min_accesses: int) -> bool:
+        """Return True when the pattern is both poor and unused."""
+        return self.avg_quality < min_quality and self.access_count < min_accesses
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Who asks, and with what; every field is optional.
+
+    Args:
+        user_id: The subject: whose request this is.
+        session_id: Groups the requests of one conversation.
+        metadata: Free labels, kept with the trajectory's context.
+    """
+
+    user_id: str | None = None
+    session_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A memory that was shown: its id, text and score."""
+
+    id: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The answer to one request.
+
+    Args:
+        text: The answer.
+        confidence: In [0, 1].
+        patterns_used: Ids of the patterns the request belongs to.
+        latency_us: Microseconds from call to answer.
+        trajectory_id: Name it in `feedback`.
+        sources: The memories behind the answer, best first.
+    """
+
+    text: str
+    confidence: float
+    patterns_used: tuple[int, ...]
+    latency_us: float
+    trajectory_id: int
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Items ranked for one request, best first; name `trajectory_id` in `feedback`."""
+
+    trajectory_id: int
+    ids: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+class FeedbackOutcome(enum.StrEnum):
+    """What became of a piece of feedback."""
+
+    LEARNED = "learned"
+    AMENDED = "amended"
+    REPEATED = "repeated"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackResult:
+    """What became of a piece of feedback, and for which trajectory."""
+
+    trajectory_id: int
+    outcome: FeedbackOutcome
+    credited: Sequence[str] = ()
