@@ -4,7 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from sona.demo.stdlib import as_typed, load_corpus, split_opening, words
+from sona.demo.stdlib import as_typed, load_corpus, split_opening
+from sona.text.embed import words
 
 
 @pytest.fixture(scope="module")

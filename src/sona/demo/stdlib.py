@@ -20,6 +20,8 @@ from types import ModuleType
 
 import numpy as np
 
+from sona.text.embed import words
+
 # Importing these opens windows or browsers, prints, changes the terminal, or runs test suites.
 _SKIPPED = frozenset(
     re.findall(
@@ -33,7 +35,6 @@ _SIGNATURE_LINE = re.compile(r"^[\w.]+\s*\(.*\)\s*(->.*|--.*)?$")
 _SIGNATURE_HEAD = re.compile(r"^[\w.]+\([^()]*\)\s*(->\s*[\w\[\], .]+?)?\s*(--|:|\n)\s*")
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 _SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)(?<!\bvs)(?<!\bcf)[.!?][\"')\]]*(?=\s|$)")
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _LONGEST_OPENING = 40  # words; a longer first sentence is cut at its first line
 _FEWEST_WORDS = 4  # in the opening without the name, and in the memory without its opening
 
@@ -65,15 +66,6 @@ class StdlibCorpus:
     def __len__(self) -> int:
         """Return the number of entries."""
         return len(self.entries)
-
-
-def words(text: str) -> list[str]:
-    """Return the lower-case words of `text`; names are split at dots, underscores and capitals.
-
-    >>> words("HTTPResponse.get_header2: don't")
-    ['http', 'response', 'get', 'header', '2', 'don', 't']
-    """
-    return [match.group().lower() for match in _WORD.finditer(text)]
 
 
 def as_typed(opening: str, name: str, rng: np.random.Generator, *, drop: float = 0.3) -> str:
