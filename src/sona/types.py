@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,6 +12,22 @@ from sona.checks import Floats, finite, fraction, vector, whole
 from sona.errors import DimensionMismatch, InvalidValue
 
 _NO_WEIGHTS: Floats = np.zeros(0, np.float32)
+LARGEST_ID = 2**63 - 1
+"""Greatest id of a trajectory; ids are saved as int64."""
+
+
+def require_text_or_none(value: str | None, what: str) -> None:
+    """Raise InvalidValue unless `value` is text or None."""
+    if value is not None and not isinstance(value, str):
+        raise InvalidValue(f"{what}: expected text or None, got {value!r}")
+
+
+def texts(values: Iterable[str], what: str) -> tuple[str, ...]:
+    """Return `values` as a tuple of texts, or raise InvalidValue."""
+    listed = tuple(values)
+    if not all(isinstance(value, str) for value in listed):
+        raise InvalidValue(f"{what}: expected texts, got {listed!r}")
+    return listed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +42,7 @@ class TrajectoryStep:
         ref: Id of what was tried, such as a memory's id.
 
     Raises:
-        InvalidValue: a vector with NaN or infinity, or a reward outside [0, 1].
+        InvalidValue: a vector with NaN or infinity, a reward outside [0, 1], or a ref that is not text.
     """
 
     activations: Floats
@@ -45,6 +61,21 @@ class TrajectoryStep:
         if self.reward is not None:
             object.__setattr__(self, "reward", fraction(self.reward, "reward"))
         object.__setattr__(self, "timestamp", finite(self.timestamp, "timestamp"))
+        require_text_or_none(self.ref, "ref")
+
+    @classmethod
+    def _checked(
+        cls, activations: Floats, weights: Floats | None, reward: float | None, timestamp: float, ref: str | None
+    ) -> TrajectoryStep:
+        # For rooms that checked every field themselves: a request and a load of 100,000 steps pay for one check only.
+        step = object.__new__(cls)
+        set_field = object.__setattr__
+        set_field(step, "activations", activations)
+        set_field(step, "attention_weights", _NO_WEIGHTS if weights is None else weights)
+        set_field(step, "reward", reward)
+        set_field(step, "timestamp", timestamp)
+        set_field(step, "ref", ref)
+        return step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +97,7 @@ class QueryTrajectory:
 
     Raises:
         DimensionMismatch: a step of another width than the query.
-        InvalidValue: NaN or infinity, or a quality outside [0, 1].
+        InvalidValue: NaN or infinity, a quality outside [0, 1], or a name that is not text.
     """
 
     id: int
@@ -83,17 +114,19 @@ class QueryTrajectory:
 
     def __post_init__(self) -> None:
         """Check and normalise the fields."""
-        whole(self.id, "trajectory id", 0)
+        object.__setattr__(self, "id", whole(self.id, "trajectory id", 0, LARGEST_ID))
         query = vector(self.query_embedding, what="query_embedding")
         object.__setattr__(self, "query_embedding", query)
         object.__setattr__(self, "steps", tuple(self.steps))
-        object.__setattr__(self, "context_ids", tuple(self.context_ids))
         for step in self.steps:
             if step.activations.shape[0] != query.shape[0]:
                 raise DimensionMismatch(query.shape[0], step.activations.shape[0], "activations")
         if self.final_quality is not None:
             object.__setattr__(self, "final_quality", fraction(self.final_quality, "final_quality"))
         object.__setattr__(self, "latency_us", finite(self.latency_us, "latency_us"))
+        require_text_or_none(self.model_route, "model_route")
+        require_text_or_none(self.subject, "subject")
+        object.__setattr__(self, "context_ids", texts(self.context_ids, "context_ids"))
 
     @property
     def hidden_dim(self) -> int:

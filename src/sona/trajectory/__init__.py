@@ -1,0 +1,14 @@
+"""Requests on their way to being learned from: ids, the builder of one, the buffer of many, and how they are saved."""
+
+from sona.trajectory.buffer import TrajectoryBuffer, TrajectoryIds
+from sona.trajectory.builder import OpenTrajectories, TrajectoryBuilder
+from sona.trajectory.record import trajectories_from_state, trajectories_state
+
+__all__ = [
+    "OpenTrajectories",
+    "TrajectoryBuffer",
+    "TrajectoryBuilder",
+    "TrajectoryIds",
+    "trajectories_from_state",
+    "trajectories_state",
+]
