@@ -76,6 +76,17 @@ def matrix(value: npt.ArrayLike, width: int | None = None, what: str = "matrix")
     return array
 
 
+def rows(value: npt.ArrayLike, width: int | None = None, what: str = "vectors") -> Floats:
+    """Return one vector (d,) or a batch (n, d) as a finite float32 matrix of shape (n, d); n may be 0.
+
+    Raises:
+        DimensionMismatch: d differs from `width`.
+        InvalidValue: of another shape, not numbers, NaN or infinite.
+    """
+    array = _cast(value, what)
+    return vector(array, width, what)[None] if array.ndim == 1 else matrix(array, width, what)
+
+
 def fraction(value: float, what: str) -> float:
     """Return `value` as a float in [0, 1], or raise InvalidValue."""
     try:
