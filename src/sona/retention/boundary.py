@@ -258,7 +258,7 @@ def boundary_config_from(state: State) -> BoundaryConfig:
 
 
 def _checked_losses(losses: npt.ArrayLike, count: int) -> Floats:
-    values = vector([losses] if isinstance(losses, (int, float, np.number)) else losses, what="losses")
+    values = vector([float(losses)] if isinstance(losses, (int, float, np.floating)) else losses, what="losses")
     if values.shape[0] != count:
         raise DimensionMismatch(count, values.shape[0], "losses")
     return values

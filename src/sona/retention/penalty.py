@@ -64,7 +64,8 @@ class QuadraticPenalty:
         for start in range(0, shrink.shape[0], _BLOCK):
             part = slice(start, start + _BLOCK)
             stiffness = self.precision[part] * strength
-            divisor = stiffness * learning_rate
+            with np.errstate(over="ignore"):  # an infinite divisor leaves no step, which is the limit
+                divisor = stiffness * learning_rate
             divisor += 1.0
             shrink[part] = 1.0 / divisor
             pull[part] = to_float32(stiffness / divisor)
