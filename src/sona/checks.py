@@ -31,9 +31,8 @@ def _cast(value: npt.ArrayLike, what: str) -> Floats:
 
 
 def _require_finite(array: Floats, what: str) -> None:
-    # One dot product is finite exactly when no entry is NaN or infinite and none overflows float32.
-    flat = array.ravel()
-    if not math.isfinite(float(np.dot(flat, flat))) and not bool(np.isfinite(flat).all()):
+    # A search for a zero byte takes half the time of `all()` on a vector, and unlike a dot product cannot overflow.
+    if b"\0" in np.isfinite(array).tobytes():
         raise InvalidValue(f"{what}: holds NaN or infinity")
 
 
@@ -85,6 +84,26 @@ def rows(value: npt.ArrayLike, width: int | None = None, what: str = "vectors") 
     """
     array = _cast(value, what)
     return vector(array, width, what)[None] if array.ndim == 1 else matrix(array, width, what)
+
+
+def embeddings(value: npt.ArrayLike, width: int | None = None, what: str = "embeddings") -> Floats:
+    """Return `value` as finite float32 embeddings, one of shape (d,) or several of shape (n, d); n may be 0.
+
+    Raises:
+        DimensionMismatch: d differs from `width`.
+        InvalidValue: another shape, not numbers, NaN, infinite, or of a squared length beyond float32.
+    """
+    array = _cast(value, what)
+    if array.ndim not in (1, 2):
+        raise InvalidValue(f"{what}: expected shape (d,) or (n, d), got {array.shape}")
+    if width is not None and array.shape[-1] != width:
+        raise DimensionMismatch(width, array.shape[-1], what)
+    if array.shape[-1] == 0:
+        raise InvalidValue(f"{what}: is empty")
+    if not np.isfinite(np.einsum("...i,...i", array, array)).all():  # einsum overflows without a warning
+        _require_finite(array, what)
+        raise InvalidValue(f"{what}: a squared length overflows float32")
+    return array
 
 
 def fraction(value: float, what: str) -> float:

@@ -1,0 +1,254 @@
+"""What one request teaches: a direction for its embedding, and how good it was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from sona.checks import Floats, finite, fraction, setting_number, vector
+from sona.errors import DimensionMismatch, InvalidValue
+from sona.state import State
+from sona.types import QueryTrajectory
+
+_Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class SignalMetadata:
+    """Where a signal comes from.
+
+    Args:
+        trajectory_id: Id of the trajectory; None when the gradient was given by hand.
+        step_count: Steps it had.
+        baseline: The baseline its rewards were measured against.
+        alternatives: True when the steps were alternatives of one decision.
+        model_route: The model or route that answered, if any.
+    """
+
+    trajectory_id: int | None = None
+    step_count: int = 0
+    baseline: float = 0.0
+    alternatives: bool = False
+    model_route: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LearningSignal:
+    """A direction that would have made one request go better; never a push when nobody said how it went.
+
+    Args:
+        query_embedding: The request x, shape (d,).
+        gradient_estimate: Ascent direction for the adapted request x', shape (d,); zero is no push.
+        quality_score: Quality in [0, 1]; None when nobody said.
+        metadata: Where it comes from.
+
+    Raises:
+        DimensionMismatch: the gradient has another width than the query.
+        InvalidValue: NaN or infinity, or a quality outside [0, 1].
+    """
+
+    query_embedding: Floats
+    gradient_estimate: Floats
+    quality_score: float | None
+    metadata: SignalMetadata = SignalMetadata()
+
+    def __post_init__(self) -> None:
+        """Check and normalise the fields."""
+        query = vector(self.query_embedding, what="query_embedding")
+        object.__setattr__(self, "query_embedding", query)
+        gradient = vector(self.gradient_estimate, query.shape[0], "gradient_estimate")
+        object.__setattr__(self, "gradient_estimate", gradient)
+        if self.quality_score is not None:
+            object.__setattr__(self, "quality_score", fraction(self.quality_score, "quality_score"))
+
+    @property
+    def is_push(self) -> bool:
+        """False when the gradient is zero: recorded, but nothing to learn from."""
+        return bool(self.gradient_estimate.any())
+
+    @classmethod
+    def with_gradient(
+        cls, embedding: npt.ArrayLike, gradient: npt.ArrayLike, quality: float | None = None
+    ) -> LearningSignal:
+        """Return a signal whose ascent direction the caller knows.
+
+        >>> LearningSignal.with_gradient([1.0, 0.0], [0.0, 0.0], 0.5).is_push
+        False
+        """
+        return cls(vector(embedding, what="embedding"), vector(gradient, what="gradient"), quality)
+
+    @classmethod
+    def from_trajectory(
+        cls,
+        trajectory: QueryTrajectory,
+        *,
+        baseline: float = 0.5,
+        quality_threshold: float = 0.3,
+        temperature: float = 0.05,
+        adapted: npt.ArrayLike | None = None,
+    ) -> LearningSignal:
+        """Return what `trajectory` teaches; a bad outcome never reinforces, and no outcome is no push.
+
+        A sequence follows REINFORCE: g = mean over rewarded steps of (reward - baseline) a / |a|. Without any
+        step reward the final quality stands for each step's. Alternatives of one decision follow the softmax
+        of their cosines to x': g = max(r) sum_k (t_k - p_k) a_k / |a_k| orthogonal to x', t the rewards made to
+        sum to 1; a step without a reward earned 0. Without any step reward, the first step is the answer and
+        follows REINFORCE. A reward below `quality_threshold` gives an advantage of at most 0, or no share of t.
+
+        Args:
+            trajectory: The request, steps of width d.
+            baseline: What a request usually earns, in [0, 1] (`RunningBaseline`).
+            quality_threshold: Rewards below it are bad, in [0, 1].
+            temperature: tau of the softmax over cosines.
+            adapted: x', the request as it was used, shape (d,); the request itself when None.
+
+        Raises:
+            DimensionMismatch: `adapted` has another width than the request.
+            InvalidValue: a baseline or threshold outside [0, 1], a temperature not above 0.
+
+        Source:
+            Williams 1992, REINFORCE, eq. 2 with a reinforcement baseline; the softmax form is the gradient of
+            the reward-weighted cross-entropy, and its constants are measured in SCIENCE section 1.
+        """
+        floor = fraction(quality_threshold, "quality_threshold")
+        usual = fraction(baseline, "baseline")
+        if finite(temperature, "temperature") <= 0.0:
+            raise InvalidValue(f"temperature: expected a number above 0, got {temperature!r}")
+        query = trajectory.query_embedding
+        used = query if adapted is None else vector(adapted, query.shape[0], "adapted")
+        if trajectory.alternatives and any(step.reward is not None for step in trajectory.steps):
+            gradient = _softmax_gradient(trajectory, used, floor, temperature)
+        else:
+            gradient = _reinforce_gradient(trajectory, usual, floor)
+        metadata = SignalMetadata(
+            trajectory.id, len(trajectory.steps), usual, trajectory.alternatives, trajectory.model_route
+        )
+        return cls(query, gradient.astype(np.float32), trajectory.quality, metadata)
+
+
+def _directions(trajectory: QueryTrajectory, rows: Sequence[int]) -> _Doubles:
+    # Unit activations, (n, d); a zero activation points nowhere and stays zero.
+    tried = np.empty((len(rows), trajectory.hidden_dim))
+    for place, row in enumerate(rows):
+        tried[place] = trajectory.steps[row].activations
+    lengths = np.sqrt(np.einsum("ij,ij->i", tried, tried))
+    lengths[lengths == 0.0] = 1.0
+    tried /= lengths[:, None]
+    return tried
+
+
+def _advantage(reward: float, baseline: float, floor: float) -> float:
+    advantage = reward - baseline
+    return min(advantage, 0.0) if reward < floor else advantage
+
+
+def _earned(trajectory: QueryTrajectory) -> dict[int, float]:
+    # Row of each step that earned something, good or bad; the final quality speaks for silent steps.
+    steps, quality = trajectory.steps, trajectory.final_quality
+    rewarded = {row: step.reward for row, step in enumerate(steps) if step.reward is not None}
+    if rewarded or quality is None or not steps:
+        return rewarded
+    return {0: quality} if trajectory.alternatives else dict.fromkeys(range(len(steps)), quality)
+
+
+def _reinforce_gradient(trajectory: QueryTrajectory, baseline: float, floor: float) -> _Doubles:
+    earned = _earned(trajectory)
+    advantages = [_advantage(reward, baseline, floor) for reward in earned.values()]
+    if not any(advantages):
+        return np.zeros(trajectory.hidden_dim)
+    gradient: _Doubles = np.dot(np.array(advantages), _directions(trajectory, list(earned))) / len(earned)
+    return gradient
+
+
+def _softmax_gradient(trajectory: QueryTrajectory, used: Floats, floor: float, temperature: float) -> _Doubles:
+    rewards = np.array([0.0 if step.reward is None else step.reward for step in trajectory.steps])
+    rewards[rewards < floor] = 0.0
+    total = float(rewards.sum())
+    if total == 0.0:
+        return np.zeros(trajectory.hidden_dim)
+    tried = _directions(trajectory, range(len(rewards)))
+    heading = used.astype(np.float64)
+    heading /= math.sqrt(float(heading.dot(heading))) or 1.0
+    scores = tried.dot(heading) / temperature
+    chances = np.exp(scores - scores.max())
+    gradient = (rewards / total - chances / chances.sum()).dot(tried)
+    gradient -= gradient.dot(heading) * heading  # the cosine does not see the part along x'
+    gradient *= rewards.max()
+    return np.asarray(gradient)
+
+
+def difference(new: LearningSignal, old: LearningSignal) -> LearningSignal:
+    """Return what is left to learn when feedback is amended: the new gradient less the one learned already.
+
+    Raises:
+        DimensionMismatch: the signals differ in width.
+    """
+    if new.gradient_estimate.shape != old.gradient_estimate.shape:
+        raise DimensionMismatch(new.gradient_estimate.shape[0], old.gradient_estimate.shape[0], "gradient_estimate")
+    return replace(new, gradient_estimate=new.gradient_estimate - old.gradient_estimate)
+
+
+class RunningBaseline:
+    """What a request usually earns: a running mean across requests that starts at a prior.
+
+    The first request already has a baseline, so a request of one step learns from the beginning.
+
+    >>> baseline = RunningBaseline(prior=0.5, prior_weight=4.0, decay=1.0)
+    >>> baseline.value, baseline.update(1.0)
+    (0.5, 0.6)
+    """
+
+    __slots__ = ("_decay", "_prior", "_prior_weight", "_total", "_weight")
+
+    def __init__(self, prior: float = 0.5, prior_weight: float = 4.0, decay: float = 0.99) -> None:
+        """Begin at the prior.
+
+        Args:
+            prior: Quality expected before any request, in [0, 1].
+            prior_weight: Requests the prior counts as, above 0.
+            decay: Share of the past that each request keeps, in (0, 1]; .99 remembers about 100 requests.
+
+        Raises:
+            ConfigError: a setting outside its range.
+        """
+        setting_number(prior, "prior", 0.0, 1.0)
+        setting_number(prior_weight, "prior_weight", 0.0, open_low=True)
+        setting_number(decay, "decay", 0.0, 1.0, open_low=True)
+        self._prior, self._prior_weight, self._decay = float(prior), float(prior_weight), float(decay)
+        self._total, self._weight = self._prior * self._prior_weight, self._prior_weight
+
+    @property
+    def value(self) -> float:
+        """The baseline now, in [0, 1]."""
+        return min(max(self._total / self._weight, 0.0), 1.0)
+
+    def update(self, quality: float) -> float:
+        """Take in the quality of one more request, in [0, 1], and return the baseline.
+
+        Raises:
+            InvalidValue: a quality outside [0, 1].
+        """
+        earned = fraction(quality, "quality")
+        self._total = self._decay * self._total + earned
+        self._weight = self._decay * self._weight + 1.0
+        return self.value
+
+    def state(self) -> State:
+        """Return all that `from_state` needs to go on."""
+        names = ("prior", "prior_weight", "decay", "total", "weight")
+        return State({name: getattr(self, f"_{name}") for name in names})
+
+    @classmethod
+    def from_state(cls, state: State) -> RunningBaseline:
+        """Return the baseline that `state` was taken from.
+
+        Raises:
+            StoreError: the state is incomplete or of another kind.
+        """
+        baseline = cls(state.number("prior"), state.number("prior_weight"), state.number("decay"))
+        baseline._total, baseline._weight = state.number("total"), state.number("weight")
+        return baseline
