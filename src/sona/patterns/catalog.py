@@ -1,0 +1,216 @@
+"""The bank's patterns as one published set: records, their index, and what is known of their outcomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sona.checks import Floats
+from sona.patterns.search import VectorIndex, normalised
+from sona.types import LearnedPattern
+
+NEUTRAL_QUALITY = 0.5
+"""The average quality of a pattern none of whose outcomes is known."""
+
+_UNIT = 1 << 60  # fixed point: a quality is this many parts, so what is added can be taken away exactly
+_BLOCK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Running sums of outcomes in whole numbers: order never matters and an amendment leaves no rounding.
+
+    Args:
+        count: Outcomes known.
+        total: Their sum, in parts of 2^-60.
+        squares: Sum of their squares, in parts of 2^-120.
+
+    >>> tally = Tally().add(0.1).add(0.7)
+    >>> round(tally.mean, 12), tally.remove(0.7) == Tally().add(0.1)
+    (0.4, True)
+    """
+
+    count: int = 0
+    total: int = 0
+    squares: int = 0
+
+    def add(self, quality: float | None) -> Tally:
+        """Return the tally with one more outcome; None changes nothing."""
+        return self._shift(quality, 1)
+
+    def remove(self, quality: float | None) -> Tally:
+        """Return the tally without an outcome added before; None changes nothing."""
+        return self._shift(quality, -1)
+
+    def _shift(self, quality: float | None, sign: int) -> Tally:
+        if quality is None:
+            return self
+        parts = int(quality * _UNIT)
+        return Tally(self.count + sign, self.total + sign * parts, self.squares + sign * parts * parts)
+
+    def merge(self, other: Tally) -> Tally:
+        """Return the tally of both sets of outcomes."""
+        return Tally(self.count + other.count, self.total + other.total, self.squares + other.squares)
+
+    @property
+    def mean(self) -> float:
+        """Mean outcome in [0, 1]; neutral (0.5) when none is known."""
+        return self.total / (self.count * _UNIT) if self.count else NEUTRAL_QUALITY
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the known outcomes (of the population); 0 for fewer than two."""
+        if self.count < 2:
+            return 0.0
+        scatter = self.squares * self.count - self.total * self.total
+        return math.sqrt(scatter / (self.count * _UNIT) ** 2)
+
+    @property
+    def confidence(self) -> float:
+        """(1 - deviation) (1 - 1 / (n + 1)): many outcomes that agree; 0 when none is known."""
+        return (1.0 - self.deviation) * (1.0 - 1.0 / (self.count + 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatternRecord:
+    """A pattern and the tally of its outcomes; replaced, never changed."""
+
+    pattern: LearnedPattern
+    tally: Tally
+
+    def with_tally(self, tally: Tally) -> PatternRecord:
+        """Return the record with other outcomes and the average they give."""
+        return PatternRecord(replace(self.pattern, avg_quality=tally.mean), tally)
+
+    def merge(self, other: PatternRecord) -> PatternRecord:
+        """Return both as one pattern under this record's id; the average is over the outcomes known."""
+        merged = PatternRecord(self.pattern.merge(other.pattern), self.tally)
+        return merged.with_tally(self.tally.merge(other.tally))
+
+    @property
+    def value(self) -> float:
+        """What is lost when the pattern goes: weight x quality x (1 + accesses)."""
+        return self.pattern.total_weight * self.pattern.avg_quality * (1 + self.pattern.access_count)
+
+
+@dataclass(frozen=True, slots=True)
+class PatternMatch:
+    """A pattern found for a query.
+
+    Args:
+        pattern: The pattern.
+        similarity: Cosine of the query to its centroid.
+        confidence: How many outcomes it has and how well they agree, in [0, 1).
+    """
+
+    pattern: LearnedPattern
+    similarity: float
+    confidence: float
+
+
+class Catalog:
+    """A published set of patterns: readers hold one reference and always see a whole set.
+
+    The set and its index never change; a changed set is another catalog. Only a record's statistics (accesses,
+    outcomes) are renewed in place, each by swapping one immutable record for another.
+    """
+
+    __slots__ = ("_confidences", "_records", "index", "row_of")
+
+    def __init__(self, records: Iterable[PatternRecord], *, exact_limit: int, index: VectorIndex | None = None) -> None:
+        """Publish `records`; `index` is reused when their centroids did not change."""
+        self._records = list(records)
+        self._confidences = np.array([record.tally.confidence for record in self._records])
+        self.row_of = {record.pattern.id: row for row, record in enumerate(self._records)}
+        self.index = VectorIndex(centroids_of(self._records), exact_limit=exact_limit) if index is None else index
+
+    def __len__(self) -> int:
+        """Number of patterns."""
+        return len(self._records)
+
+    @property
+    def records(self) -> tuple[PatternRecord, ...]:
+        """The records as they are now, in the order of their rows."""
+        return tuple(self._records)
+
+    def get(self, pattern_id: int) -> PatternRecord | None:
+        """Return the record of a pattern, or None."""
+        row = self.row_of.get(pattern_id)
+        return None if row is None else self._records[row]
+
+    def renew(self, record: PatternRecord) -> None:
+        """Swap in newer statistics of a pattern with the same centroid."""
+        row = self.row_of[record.pattern.id]
+        self._confidences[row] = record.tally.confidence
+        self._records[row] = record
+
+    def nearest(self, query: Floats, k: int, min_confidence: float) -> list[PatternMatch]:
+        """Return the `k` patterns nearest to `query` (d,) with at least this confidence, best first."""
+        keep = self._confidences >= min_confidence if min_confidence > 0.0 else None
+        found = self.index.search(query, k, keep=keep)
+        matches = []
+        for row, similarity in zip(found.rows.tolist(), found.similarities.tolist(), strict=True):
+            record = self._records[row]
+            matches.append(PatternMatch(record.pattern, min(max(similarity, -1.0), 1.0), record.tally.confidence))
+        return matches
+
+
+def centroids_of(records: Sequence[PatternRecord]) -> Floats:
+    """Return the centroids, shape (n, d); (0, 0) when there are none."""
+    if not records:
+        return np.zeros((0, 0), np.float32)
+    return np.stack([record.pattern.centroid for record in records])
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidation:
+    """Records after near-duplicates were merged; `survivors` maps each absorbed id to the id that took it in."""
+
+    records: tuple[PatternRecord, ...]
+    survivors: dict[int, int]
+
+
+def agglomerate(records: Sequence[PatternRecord], similarity: float) -> Consolidation:
+    """Merge patterns until no two centroids are `similarity` (cosine) or more alike.
+
+    In each round the larger pattern takes in those near it that are still free; memory stays at one block of
+    rows, and the order of `records` does not matter.
+    """
+    current = sorted(records, key=lambda record: (-record.pattern.cluster_size, record.pattern.id))
+    survivors: dict[int, int] = {}
+    while True:
+        leaders = _leaders(normalised(centroids_of(current)), similarity)
+        merged: dict[int, PatternRecord] = {}
+        for row, leader in enumerate(leaders):
+            record = current[row]
+            merged[leader] = merged[leader].merge(record) if row != leader else record
+            if row != leader:
+                survivors[record.pattern.id] = current[leader].pattern.id
+        if len(merged) == len(current):
+            break
+        current = sorted(merged.values(), key=lambda record: (-record.pattern.cluster_size, record.pattern.id))
+    for absorbed, survivor in survivors.items():
+        while survivor in survivors:
+            survivor = survivors[survivor]  # noqa: PLW2901 (follows the chain to its end)
+        survivors[absorbed] = survivor
+    return Consolidation(tuple(sorted(current, key=lambda record: record.pattern.id)), survivors)
+
+
+def _leaders(unit: Floats, similarity: float) -> list[int]:
+    # For each row the row that takes it in: itself, or the first free row before it that is near enough.
+    count = unit.shape[0]
+    leader = np.full(count, -1, np.int64)
+    for start in range(0, count, _BLOCK):
+        near = unit[start : start + _BLOCK] @ unit[start:].T >= similarity
+        for offset in range(near.shape[0]):
+            row = start + offset
+            if leader[row] >= 0:
+                continue
+            leader[row] = row
+            later = start + np.flatnonzero(near[offset])
+            free = later[(later > row) & (leader[later] < 0)]
+            leader[free] = row
+    return [int(row) for row in leader]

@@ -1,0 +1,248 @@
+"""How trajectories become patterns: join what is known, cluster the rest, merge what is alike. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from sona.checks import Floats
+from sona.config import PatternConfig
+from sona.errors import InvalidValue, PatternExtractionError
+from sona.patterns.catalog import PatternRecord, Tally, centroids_of
+from sona.patterns.kmeans import kmeans
+from sona.patterns.search import normalised
+from sona.types import LearnedPattern, QueryTrajectory
+
+FREE = -1
+"""In place of a pattern's row: the request is not counted yet."""
+SPENT = -2
+"""In place of a pattern's row: it was counted in a pattern that is gone."""
+
+_BLOCK = 512
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionResult:
+    """What one extraction did.
+
+    Args:
+        new: Patterns made.
+        merged: Clusters that were merged into a pattern, as too like it to be another.
+        joined: Trajectories that went straight to a pattern.
+        clustered: Trajectories that reached a pattern by clustering.
+        waiting: Trajectories kept for a later extraction.
+        patterns: Patterns there are now.
+        skipped_reason: Why nothing was clustered, in words; None when something was.
+        inertia: Inertia of the clustering of normalised queries; None when there was none.
+    """
+
+    new: int
+    merged: int
+    joined: int
+    clustered: int
+    waiting: int
+    patterns: int
+    skipped_reason: str | None
+    inertia: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Requests:
+    """Trajectories as rows: their directions (n, d), outcomes, and the pattern row of each, or FREE or SPENT."""
+
+    trajectories: Sequence[QueryTrajectory]
+    unit: Floats
+    owner: Rows
+
+    @staticmethod
+    def of(trajectories: Sequence[QueryTrajectory], owner: Sequence[int]) -> Requests:
+        """Return the trajectories as rows."""
+        queries = [trajectory.query_embedding for trajectory in trajectories]
+        unit = normalised(np.stack(queries)) if queries else np.zeros((0, 1), np.float32)
+        return Requests(trajectories, unit, np.array(owner, np.int64))
+
+
+def nearest_rows(queries: Floats, references: Floats) -> tuple[Rows, Floats]:
+    """Return for each unit query (n, d) the most similar unit reference (m, d) and the cosine; -1, -inf for m = 0."""
+    rows = np.full(queries.shape[0], -1, np.int64)
+    cosines = np.full(queries.shape[0], -np.inf, np.float32)
+    if references.shape[0] == 0:
+        return rows, cosines
+    for start in range(0, queries.shape[0], _BLOCK):
+        part = slice(start, start + _BLOCK)
+        scores = queries[part] @ references.T
+        rows[part] = scores.argmax(axis=1)
+        cosines[part] = scores.max(axis=1)
+    return rows, cosines
+
+
+class Draft:
+    """Patterns while an extraction works on them; nothing published changes until it is done."""
+
+    __slots__ = (
+        "_config",
+        "_directions",
+        "_now",
+        "clustered",
+        "joined",
+        "merged",
+        "new",
+        "next_id",
+        "records",
+        "requests",
+    )
+
+    def __init__(
+        self,
+        records: Sequence[PatternRecord],
+        requests: Requests,
+        config: PatternConfig,
+        *,
+        next_id: int,
+        now: float,
+    ) -> None:
+        """Start from the published records; `requests.owner` names the row of the pattern each is counted in."""
+        self.records = list(records)
+        self.requests = Requests(requests.trajectories, requests.unit, requests.owner.copy())
+        self.next_id = next_id
+        self.new = self.merged = self.joined = self.clustered = 0
+        self._config = config
+        self._now = now
+        self._directions = normalised(centroids_of(self.records))
+
+    def join(self) -> int:
+        """Count free requests into the pattern they clearly belong to, and return how many.
+
+        They belong when the pattern's centroid, or a request already counted in a pattern, is at least
+        `consolidation_similarity` alike. So a repeated request always follows its first.
+        """
+        limit = self._config.consolidation_similarity
+        owner, unit = self.requests.owner, self.requests.unit
+        free = np.flatnonzero((owner == FREE) & unit.any(axis=1))
+        if free.size == 0 or not self.records:
+            return 0
+        rows, cosines = nearest_rows(unit[free], self._directions[: len(self.records)])
+        rows[cosines < limit] = -1
+        far, counted = np.flatnonzero(rows == -1), np.flatnonzero(owner >= 0)
+        twins, likeness = nearest_rows(unit[free[far]], unit[counted])
+        alike = likeness >= limit
+        rows[far[alike]] = owner[counted[twins[alike]]]
+        for row in np.unique(rows[rows >= 0]).tolist():
+            self._count(row, free[rows == row])
+        return int((rows >= 0).sum())
+
+    def _count(self, row: int, members: Rows) -> None:
+        # The centroid stays the mean of all directions counted, in float64 before it is rounded.
+        record = self.records[row]
+        size = record.pattern.cluster_size
+        total = record.pattern.centroid.astype(np.float64) * size
+        total += self.requests.unit[members].sum(axis=0, dtype=np.float64)
+        tally = record.tally
+        for member in members.tolist():
+            tally = tally.add(self.requests.trajectories[member].quality)
+        grown = replace(
+            record.pattern,
+            centroid=(total / (size + members.size)).astype(np.float32),
+            cluster_size=size + members.size,
+            total_weight=record.pattern.total_weight + members.size,
+        )
+        self._place(row, PatternRecord(grown, record.tally).with_tally(tally))
+        self.requests.owner[members] = row
+
+    def _place(self, row: int, record: PatternRecord) -> None:
+        self.records[row] = record
+        self._directions[row] = normalised(record.pattern.centroid[None])[0]
+
+    def cluster(self, rng: np.random.Generator) -> float | str:
+        """Cluster the free requests and count those of sound clusters; return the inertia, or why there is none."""
+        config = self._config
+        free = np.flatnonzero((self.requests.owner == FREE) & self.requests.unit.any(axis=1))
+        k = min(config.k_clusters, free.size // config.min_cluster_size)
+        if k == 0:
+            return f"{free.size} trajectories wait, {config.min_cluster_size} make a cluster"
+        unit = self.requests.unit
+        points = unit if free.size == unit.shape[0] else unit[free]
+        try:
+            found = kmeans(
+                points, k, rng=rng, max_iterations=config.max_iterations, tolerance=config.convergence_threshold
+            )
+        except InvalidValue as error:
+            raise PatternExtractionError(f"clustering {free.size} trajectories: {error}") from error
+        if not np.isfinite(found.inertia) or not bool(np.isfinite(found.centroids).all()):
+            raise PatternExtractionError(f"clustering {free.size} trajectories gave a result that is not finite")
+        sound = self._sound(found.labels, points)
+        room = np.zeros((len(sound), points.shape[1]), np.float32)
+        self._directions = np.concatenate((self._directions, room)) if self.records else room
+        for members in sound:
+            self._insert(free[members])
+        return found.inertia
+
+    def _sound(self, labels: Rows, points: Floats) -> list[Rows]:
+        # Clusters large and coherent enough, the largest first.
+        clusters = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        large = [members for members in clusters if members.size >= self._config.min_cluster_size]
+        sound = [members for members in large if cohesion(points[members]) >= self._config.min_cohesion]
+        return sorted(sound, key=lambda members: -members.size)
+
+    def _insert(self, members: Rows) -> None:
+        # A cluster too like an existing pattern is counted into it.
+        self.clustered += members.size
+        mean = self.requests.unit[members].mean(axis=0, dtype=np.float64).astype(np.float32)
+        rows, cosines = nearest_rows(normalised(mean[None]), self._directions[: len(self.records)])
+        tally = Tally()
+        for member in members.tolist():
+            tally = tally.add(self.requests.trajectories[member].quality)
+        pattern = LearnedPattern(
+            self.next_id, mean, members.size, float(members.size), tally.mean, self._now, self._now
+        )
+        record = PatternRecord(pattern, tally)
+        row = int(rows[0])
+        if cosines[0] >= self._config.consolidation_similarity:
+            self._place(row, self.records[row].merge(record))
+            self.merged += 1
+        else:
+            row = len(self.records)
+            self.records.append(record)
+            self._place(row, record)
+            self.next_id += 1
+            self.new += 1
+        self.requests.owner[members] = row
+
+
+def cohesion(unit: Floats) -> float:
+    """Return the mean pairwise cosine of unit rows (n, d); 1 for a single row.
+
+    >>> cohesion(np.eye(3, dtype=np.float32)), cohesion(np.ones((4, 1), np.float32))
+    (0.0, 1.0)
+    """
+    count = unit.shape[0]
+    if count < 2:
+        return 1.0
+    total = unit.sum(axis=0, dtype=np.float64)
+    return float((total @ total - count) / (count * (count - 1)))
+
+
+def extract(draft: Draft, rng: np.random.Generator) -> ExtractionResult:
+    """Bring every free request of `draft` to a pattern where one fits, each exactly once; the rest keep waiting."""
+    draft.joined = draft.join()
+    waiting = int((draft.requests.owner == FREE).sum())
+    outcome = draft.cluster(rng) if waiting else 0.0
+    if draft.clustered:
+        # What fell into clusters too small may belong to a pattern that now exists.
+        draft.clustered += draft.join()
+    inertia = outcome if isinstance(outcome, float) and waiting else None
+    return ExtractionResult(
+        new=draft.new,
+        merged=draft.merged,
+        joined=draft.joined,
+        clustered=draft.clustered,
+        waiting=int((draft.requests.owner == FREE).sum()),
+        patterns=len(draft.records),
+        skipped_reason=outcome if isinstance(outcome, str) else None,
+        inertia=inertia,
+    )

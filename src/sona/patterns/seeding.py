@@ -1,0 +1,179 @@
+"""Where k-means starts: k-means++ draws, then exchanges that mend what chance missed.
+
+Points are centred and scaled by a power of two first, so |x|^2 - 2xc + |c|^2 keeps its digits in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sona.checks import Floats, matrix, whole
+from sona.errors import InvalidValue
+
+BLOCK = 2048  # rows per product: a block of scores stays in cache
+_CANCELLED = 1e-5  # below this share of |x|^2 + |c|^2 a float32 squared distance has lost its digits
+_WORTH_A_SWAP = 0.9999  # a smaller gain than this is rounding
+_FRUITLESS = 8  # exchanges stop after this many rounds in a row without a gain
+
+Labels = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """Points ready for work: centred, scaled by a power of two, with their squared norms."""
+
+    values: Floats  # (n, d)
+    squares: Floats  # (n,)
+    energy: float  # sum of the squared norms
+    centre: Doubles  # (d,)
+    scale: float
+
+    @property
+    def spread(self) -> float:
+        """Root mean squared distance to the mean."""
+        return math.sqrt(self.energy / self.values.shape[0])
+
+    def restore(self, centroids: Floats) -> Floats:
+        """Return `centroids` in the caller's coordinates."""
+        restored: Floats = (centroids.astype(np.float64) * self.scale + self.centre).astype(np.float32)
+        return restored
+
+
+def prepare(points: npt.ArrayLike) -> Points:
+    """Return `points` checked, centred and scaled, or raise InvalidValue."""
+    data = matrix(points, what="points")
+    if data.size == 0:
+        raise InvalidValue(f"points: expected at least one point of width 1, got shape {data.shape}")
+    centre = data.mean(axis=0, dtype=np.float64).astype(np.float32)
+    with np.errstate(over="ignore"):
+        values = data - centre
+    largest = max(float(values.max()), -float(values.min()))
+    if not math.isfinite(largest):
+        raise InvalidValue("points: differences are beyond the range of float32")
+    scale = 2.0 ** math.floor(math.log2(largest)) if largest > 0.0 else 1.0
+    values /= np.float32(scale)
+    squares = np.einsum("ij,ij->i", values, values)
+    return Points(values, squares, float(squares.sum(dtype=np.float64)), centre.astype(np.float64), scale)
+
+
+def usual_candidates(k: int) -> int:
+    """Return the draws per seed that pay: 2 + ln k."""
+    return 2 + int(math.log(k))
+
+
+def _exact_distances(points: Points, rows: Labels, centre: Floats) -> Floats:
+    difference = points.values[rows] - centre
+    exact: Floats = np.einsum("ij,ij->i", difference, difference)
+    return exact
+
+
+def _distances_to(points: Points, rows: Labels) -> Floats:
+    # Squared distances of all points to the points `rows`, shape (m, n).
+    distances = points.values[rows] @ points.values.T
+    distances *= -2.0
+    distances += points.squares
+    distances += points.squares[rows, None]
+    np.maximum(distances, 0.0, out=distances)
+    return distances
+
+
+def draw(points: Points, k: int, rng: np.random.Generator, candidates: int) -> Labels:
+    """Return the rows of at most `k` distinct seeds, by greedy k-means++ with `candidates` draws per seed."""
+    n = points.values.shape[0]
+    chosen = [int(rng.integers(n))]
+    closest = np.full(n, np.inf, np.float32)
+    trial, best = _distances_to(points, np.array(chosen)), 0
+    while True:
+        closest = np.minimum(closest, trial[best])
+        limit = _CANCELLED * (points.squares + points.squares[chosen[-1]])
+        near = np.flatnonzero(trial[best] <= limit)
+        closest[near] = np.minimum(closest[near], _exact_distances(points, near, points.values[chosen[-1]]))
+        if len(chosen) == k or not closest.any():
+            return np.array(chosen)
+        cumulative = np.cumsum(closest, dtype=np.float64)
+        last = int(np.flatnonzero(closest)[-1])
+        drawn = np.searchsorted(cumulative, rng.random(candidates) * cumulative[-1], side="right")
+        rows = np.minimum(drawn, last)
+        trial = _distances_to(points, rows)
+        best = int(np.argmin(np.minimum(trial, closest).sum(axis=1, dtype=np.float64)))
+        chosen.append(int(rows[best]))
+
+
+def _two_nearest(points: Points, chosen: Labels) -> tuple[Labels, Floats, Floats]:
+    # Position of the nearest seed of every point, and the squared distances to the nearest two.
+    n = points.values.shape[0]
+    owner, first, second = np.empty(n, np.int64), np.empty(n, np.float32), np.empty(n, np.float32)
+    seeds = points.values[chosen]
+    for start in range(0, n, BLOCK):
+        part = slice(start, start + BLOCK)
+        distances = points.values[part] @ seeds.T
+        distances *= -2.0
+        distances += points.squares[chosen]
+        distances += points.squares[part, None]
+        found = distances.argmin(axis=1)
+        rows = np.arange(found.shape[0])
+        owner[part], first[part] = found, distances[rows, found]
+        distances[rows, found] = np.inf
+        second[part] = distances.min(axis=1)
+    return owner, np.maximum(first, 0.0), np.maximum(second, 0.0)
+
+
+def exchange(points: Points, chosen: Labels, rng: np.random.Generator, candidates: int) -> Labels:
+    """Return the seeds after swaps with points drawn like seeds, each of which lowered the inertia.
+
+    Source:
+        Lattanzi & Sohler 2019, A better k-means++ algorithm via local search, algorithm 2.
+    """
+    chosen = chosen.copy()
+    owner, first, second = _two_nearest(points, chosen)
+    rounds = chosen.shape[0] // 2 + _FRUITLESS if chosen.shape[0] > 1 else 0
+    idle = 0
+    for _ in range(rounds):
+        cumulative = np.cumsum(first, dtype=np.float64)
+        if idle == _FRUITLESS or not cumulative[-1] > 0.0:
+            break
+        idle += 1
+        drawn = np.searchsorted(cumulative, rng.random(candidates) * cumulative[-1], side="right")
+        rows = np.minimum(drawn, first.shape[0] - 1)
+        trial = _distances_to(points, rows)
+        kept = np.minimum(first, trial)
+        penalty = np.minimum(second, trial) - kept  # what a point pays when its own seed goes
+        totals = kept.sum(axis=1, dtype=np.float64)
+        costs = [np.bincount(owner, loss, minlength=chosen.shape[0]) for loss in penalty]
+        after = totals + np.array([cost.min() for cost in costs])
+        best = int(after.argmin())
+        if after[best] < cumulative[-1] * _WORTH_A_SWAP:
+            chosen[int(costs[best].argmin())] = rows[best]
+            owner, first, second = _two_nearest(points, chosen)
+            idle = 0
+    return chosen
+
+
+def seed_centroids(points: npt.ArrayLike, k: int, *, rng: np.random.Generator, candidates: int | None = None) -> Floats:
+    """Return at most `k` distinct points, each drawn in proportion to its squared distance from those before.
+
+    Args:
+        points: Shape (n, d).
+        k: Seeds wanted; fewer come back when fewer points are distinct.
+        rng: Source of chance.
+        candidates: Draws per seed, of which the one that lowers the inertia most is kept; 2 + ln k when None,
+            1 for the plain rule, whose expected inertia is at most 8 (ln k + 2) times the optimum.
+
+    Returns:
+        The seeds, shape (at most k, d).
+
+    Raises:
+        InvalidValue: no points, NaN or infinity, `k` or `candidates` below 1.
+
+    Source:
+        Arthur & Vassilvitskii 2007, k-means++, sections 2.2 and 3.
+    """
+    prepared = prepare(points)
+    k = whole(k, "k", 1)
+    tries = usual_candidates(k) if candidates is None else whole(candidates, "candidates", 1)
+    return matrix(points)[draw(prepared, k, rng, tries)]
