@@ -64,7 +64,8 @@ def test_a_change_needs_two_alarms_in_a_row_and_is_found_by_the_second():
 
 def test_one_odd_batch_is_not_a_boundary():
     detector = BoundaryDetector(BoundaryConfig(reference_size=48, window_size=16, patience=3))
-    assert feed(detector, np.concatenate([normal(80), normal(8, 3.0), normal(40, seed=2)])) == []
+    odd = [normal(8, 3.0), normal(40, seed=2)]
+    assert feed(detector, np.concatenate([normal(80), *odd, *odd])) == []
 
 
 def test_after_a_boundary_the_past_is_the_new_regime_and_the_next_change_is_found():

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sona.checks import Floats, rows, vector
 from sona.config import BoundaryConfig
 from sona.errors import ConfigError, DimensionMismatch, StoreError
-from sona.retention.energy import EnergyChannel, Test
+from sona.retention.energy import EnergyChannel, Comparison
 from sona.state import State, Value
 
 _ROUNDING = 1e-6  # relative to the losses' size: a smaller spread counts as this one
@@ -67,7 +67,7 @@ class LossChannel:
         self._losses = recent[max(0, recent.shape[0] - keep) :]
         self._pending = recent[:0]
 
-    def feed(self, losses: Floats) -> Test | None:
+    def feed(self, losses: Floats) -> Comparison | None:
         """Take up to `room` losses (n,); return a test when one was due."""
         self._pending = np.concatenate([self._pending, losses])
         if self._pending.shape[0] < self.stride:
@@ -77,12 +77,12 @@ class LossChannel:
         self._pending = self._pending[:0]
         return self._test() if self._losses.shape[0] == limit else None
 
-    def _test(self) -> Test:
+    def _test(self) -> Comparison:
         split = self._config.loss_history
         history, window = self._losses[:split].astype(np.float64), self._losses[split:].astype(np.float64)
         spread = max(float(history.std(ddof=1)), _ROUNDING * float(np.abs(history).max()), np.finfo(float).tiny)
         error = spread * math.sqrt(1.0 / split + 1.0 / window.shape[0])
-        return Test(float(window.mean() - history.mean()) / error, self._config.loss_z)
+        return Comparison(float(window.mean() - history.mean()) / error, self._config.loss_z)
 
     def state(self) -> State:
         """Return everything needed to continue bit for bit."""
@@ -202,7 +202,7 @@ class BoundaryDetector:
         self._alarms = dict.fromkeys(self._alarms, 0)
         self._boundaries += 1
 
-    def _no_boundary(self, name: str, test: Test) -> BoundaryResult:
+    def _no_boundary(self, name: str, test: Comparison) -> BoundaryResult:
         if test.is_alarm:
             reason = f"{name} alarm {self._alarms[name]} of {self._config.patience}"
         else:
@@ -264,9 +264,9 @@ def _checked_losses(losses: npt.ArrayLike, count: int) -> Floats:
     return values
 
 
-def _boundary(name: str, test: Test) -> BoundaryResult:
+def _boundary(name: str, test: Comparison) -> BoundaryResult:
     return BoundaryResult(True, name, test.statistic, test.threshold, f"{name} changed: {_compared(test)}")
 
 
-def _compared(test: Test) -> str:
+def _compared(test: Comparison) -> str:
     return f"statistic {test.statistic:.4g}, threshold {test.threshold:.4g}"

@@ -14,11 +14,9 @@ from sona.state import State
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 
-_ROUNDING = 1e-9  # relative to the embeddings' size: a smaller excess is rounding, not a change
-
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class Comparison:
     """One comparison of the window with the past; an alarm when `statistic` exceeds `threshold`."""
 
     statistic: float
@@ -131,7 +129,7 @@ class EnergyChannel:
         self._centre: Doubles = np.zeros((0, self._width))
         self._reference_spread = self._threshold = 0.0
 
-    def feed(self, rows: Floats, rng: np.random.Generator) -> Test | None:
+    def feed(self, rows: Floats, rng: np.random.Generator) -> Comparison | None:
         """Take up to `room` embeddings (n, d); return a test when one was due."""
         if self._reference.shape[0] < self._config.reference_size:
             self._reference = np.concatenate([self._reference, rows])
@@ -164,9 +162,8 @@ class EnergyChannel:
         table = self_distances(centred)
         part = min(self._config.window_size, self._config.reference_size // 2)
         null = null_statistics(table, part, self._config.null_splits, rng)
-        size = float(np.sqrt(np.square(self._reference, dtype=np.float64).sum(axis=1).mean()))
         self._reference_spread = float(table.mean())
-        self._threshold = float(null.mean() + self._config.alarm_sd * null.std()) + _ROUNDING * size
+        self._threshold = float(null.mean() + self._config.alarm_sd * null.std())
 
     def _advance(self) -> None:
         fresh = distances(self._centred(self._pending), self._centred(self._reference)).mean(axis=1)
@@ -175,11 +172,11 @@ class EnergyChannel:
         self._cross = np.concatenate([self._cross, fresh])[-limit:]
         self._pending = self._pending[:0]
 
-    def _test(self) -> Test:
+    def _test(self) -> Comparison:
         within = float(self_distances(self._centred(self._window)).mean())
         counts = (self._window.shape[0], self._reference.shape[0])
         statistic = energy_statistic(float(self._cross.mean()), within, self._reference_spread, counts)
-        return Test(statistic, self._threshold)
+        return Comparison(statistic, self._threshold)
 
     def state(self) -> State:
         """Return everything needed to continue bit for bit."""
