@@ -31,10 +31,13 @@ _SKIPPED = frozenset(
         "pydoc_data ensurepip venv msilib winreg winsound nt ntpath nturl2path encodings asynchat asyncore smtpd imp",
     )
 )
+# Test runners and notebooks put their own functions here.
+_REPLACED_AT_RUN_TIME = frozenset(
+    {"sys.breakpointhook", "sys.displayhook", "sys.excepthook", "sys.unraisablehook", "pdb.set_trace"}
+)
 _SKIPPED_PARTS = frozenset({"__main__", "test", "tests", "idle_test"})
 _SIGNATURE_LINE = re.compile(r"^[\w.]+\s*\(.*\)\s*(->.*|--.*)?$")
 _SIGNATURE_HEAD = re.compile(r"^[\w.]+\([^()]*\)\s*(->\s*[\w\[\], .]+?)?\s*(--|:|\n)\s*")
-_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 _SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)(?<!\bvs)(?<!\bcf)[.!?][\"')\]]*(?=\s|$)")
 _LONGEST_OPENING = 40  # words; a longer first sentence is cut at its first line
 _FEWEST_WORDS = 4  # in the opening without the name, and in the memory without its opening
@@ -152,10 +155,11 @@ def _without_signature(doc: str) -> str:
 
 
 def _signature(found: object) -> str:
+    # Names alone: a default may hold this machine's environment, paths or addresses.
     if not callable(found):
         return ""
     try:
-        return _ADDRESS.sub("", str(inspect.signature(found)))
+        return f"({', '.join(inspect.signature(found).parameters)})"
     except (ValueError, TypeError, NameError, AttributeError):
         return "()"
 
@@ -168,6 +172,8 @@ def _documented() -> Iterator[tuple[str, object, str]]:
                 continue
             seen.add(id(found))
             qualified = f"{module.__name__}.{name}"
+            if qualified in _REPLACED_AT_RUN_TIME:
+                continue
             if (doc := _own_doc(found)) is not None:
                 yield qualified, found, doc
             if inspect.isclass(found):
