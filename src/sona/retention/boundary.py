@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sona.checks import Floats, rows, vector
 from sona.config import BoundaryConfig
 from sona.errors import ConfigError, DimensionMismatch, StoreError
-from sona.retention.energy import EnergyChannel, Comparison
+from sona.retention.energy import Comparison, EnergyChannel
 from sona.state import State, Value
 
 _ROUNDING = 1e-6  # relative to the losses' size: a smaller spread counts as this one
