@@ -150,7 +150,9 @@ def _flatten(state: State, prefix: str, arrays: dict[str, Array]) -> dict[str, P
         if isinstance(value, State):
             document[name] = {"tree": _flatten(value, path, arrays)}
         elif isinstance(value, np.ndarray):
-            arrays[path] = np.ascontiguousarray(value)
+            if path in arrays or path == _DOCUMENT:
+                raise StoreError(f"saved state: the name {path} is taken twice")
+            arrays[path] = np.asarray(value, value.dtype.newbyteorder("="), order="C")
             document[name] = {"array": path}
         else:
             document[name] = {"plain": value}
@@ -182,7 +184,11 @@ def digest(state: State) -> str:
 
 
 def _encode(document: Mapping[str, Plain]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    try:
+        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"saved state: holds a value that is neither an array nor plain ({error})") from error
+    return text.encode("utf-8", "surrogatepass")  # file names may hold lone surrogates; json.loads reads them back
 
 
 def _digest(document: bytes, arrays: Mapping[str, Array]) -> str:
@@ -203,8 +209,9 @@ def write_state(path: str | os.PathLike[str], kind: str, state: State) -> None:
         state: The tree.
 
     Raises:
-        StoreError: the file cannot be written; an earlier file is untouched.
+        StoreError: the tree cannot be saved or the file not be written; an earlier file is untouched.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save  # imported here: `import sona` needs numpy alone
 
     target = Path(path)
@@ -212,7 +219,11 @@ def write_state(path: str | os.PathLike[str], kind: str, state: State) -> None:
     document = _encode(_flatten(state, "", arrays))
     metadata = {"format": "sona", "version": str(FORMAT_VERSION), "kind": kind, "sha256": _digest(document, arrays)}
     tensors = {**arrays, _DOCUMENT: np.frombuffer(document, np.uint8)}
-    replace_file(target, save(tensors, metadata))
+    try:
+        content = save(tensors, metadata)
+    except SafetensorError as error:
+        raise StoreError(f"cannot write {target}: {error}") from error
+    replace_file(target, content)
 
 
 def replace_file(target: Path, content: bytes) -> None:
@@ -250,7 +261,7 @@ def read_state(path: str | os.PathLike[str], kind: str) -> State:
         with safe_open(str(target), framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors: dict[str, Array] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a foreign file with types numpy lacks
         raise StoreError(f"{target} is truncated, damaged or not a saved state: {error}") from error
     if metadata.get("format") != "sona":
         raise StoreError(f"{target} is not a SONA state")
