@@ -1,0 +1,1 @@
+"""Parts of the forgetting bench, one file each."""
