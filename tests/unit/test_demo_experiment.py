@@ -103,13 +103,18 @@ def test_progress_reaches_the_end():
     assert seen == [(done, 48) for done in range(1, 49)]
 
 
-def test_examples_show_gains_and_the_largest_loss():
-    result = outcome(RememberingRanker())
+def test_examples_show_gains_and_the_largest_loss_and_leave_out_what_stayed_the_same():
+    result = outcome(RememberingRanker(), shuffle=True, passes=2)
     repeat = [example for example in result.examples if example.part == "repeat"]
     scores = result.parts["repeat"].learned - result.parts["repeat"].frozen
     changes = [example.learned - example.frozen for example in repeat]
+    assert scores.min() < 0.0 < scores.max()
     assert changes[0] == pytest.approx(scores.max())
     assert changes[-1] == pytest.approx(scores.min())
+    assert {example.part for example in result.examples} == {"repeat"}
+    for example in repeat:
+        assert len(example.before) == len(example.after) == 3
+        assert all(shown.is_relevant == (shown.caption in example.wanted) for shown in example.after)
 
 
 def test_distinct_leaves_out_the_overlapping_requests():

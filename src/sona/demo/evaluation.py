@@ -55,8 +55,20 @@ def top_cosine(requests: Floats, documents: Floats, k: int = 10) -> npt.NDArray[
     """
     wanted = unit(matrix(requests, what="requests"))
     offered = unit(matrix(documents, wanted.shape[1], what="documents"))
-    best = [np.argsort(-(offered @ row), kind="stable")[:k] for row in wanted]
+    best = [largest(offered @ row, k) for row in wanted]
     return np.array(best, np.int64).reshape(len(best), min(k, len(offered)))
+
+
+def largest(scores: Floats, k: int) -> npt.NDArray[np.int64]:
+    """Return the rows of the k largest scores, best first; earlier rows win ties.
+
+    >>> largest(np.array([0.5, 0.9, 0.5], np.float32), 2).tolist()
+    [1, 0]
+    """
+    # A partition finds the k-th score; only what reaches it is sorted.
+    least = np.partition(scores, -k)[-k] if k < len(scores) else -np.inf
+    rows = np.flatnonzero(scores >= least)
+    return rows[np.argsort(-scores[rows], kind="stable")][:k]
 
 
 def unit(vectors: Floats) -> Floats:

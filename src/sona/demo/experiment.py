@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 import numpy as np
 
-from sona.checks import Floats, vector
+from sona.checks import Floats, matrix, vector
 from sona.demo.clicks import clicks, shuffled
-from sona.demo.evaluation import ndcg, top_cosine, unit
-from sona.demo.outcome import CurvePoint, Example, Outcome, PartScores, Plan
+from sona.demo.evaluation import Doubles, largest, ndcg, top_cosine, unit
+from sona.demo.outcome import CurvePoint, Example, Outcome, PartScores, Plan, Shown
 from sona.demo.tasks import RequestSet, Task
 from sona.types import Ranking
 
 SHOWN = 10
 """Ids shown per request, and positions that count in nDCG."""
-_EXAMPLES = 3
+_EXAMPLES = 3  # per part, and documents shown in each
+_CAPTION = 60  # characters
 _MEASURE_SEED = 7_919  # draws the curve's samples; no other chance depends on it
 
 
@@ -48,13 +49,17 @@ class FrozenRanker:
     def __init__(self) -> None:
         """Start counting trajectories."""
         self._next = 0
+        self._given: Floats | None = None
+        self._unit = np.zeros((0, 0), np.float32)
 
     def rank(self, x: Floats, ids: Sequence[str], vectors: Floats, k: int = 10) -> Ranking:
         """Return the k ids with the largest cosine to `x`."""
-        rows = top_cosine(vector(x)[None, :], vectors, k)[0]
-        scores = unit(vectors[rows]) @ unit(x)
+        if vectors is not self._given:
+            self._given, self._unit = vectors, unit(matrix(vectors))
+        scores = self._unit @ unit(vector(x, self._unit.shape[1]))
+        rows = largest(scores, k)
         self._next += 1
-        return Ranking(self._next, tuple(ids[int(row)] for row in rows), tuple(float(score) for score in scores))
+        return Ranking(self._next, tuple(ids[int(row)] for row in rows), tuple(float(scores[row]) for row in rows))
 
     def feedback(self, trajectory_id: int, *, rewards: Mapping[str, float] | None = None) -> object:
         """Ignore what was learned."""
@@ -102,10 +107,12 @@ class _Run:
     rank_times: list[float] = field(default_factory=list)
     feedback_times: list[float] = field(default_factory=list)
     curve: list[CurvePoint] = field(default_factory=list)
+    frozen: dict[str, float] = field(default_factory=dict)
 
     def outcome(self, on_progress: Callable[[int, int], None] | None) -> Outcome:
         total = len(self.task.stream) * self.task.passes
         samples = self._samples()
+        self.frozen = {name: float(_scores(part, self._before(part)).mean()) for name, part in samples.items()}
         self.curve.append(CurvePoint(0, MappingProxyType(dict.fromkeys(samples, 0.0))))
         done = 0
         for _ in range(self.task.passes):
@@ -154,8 +161,8 @@ class _Run:
         }
 
     def _mark(self, done: int, samples: Mapping[str, RequestSet]) -> None:
-        scores = {name: self._scores(part) for name, part in samples.items()}
-        change = {name: float((part.learned - part.frozen).mean()) for name, part in scores.items()}
+        learned = {name: _scores(part, self._after(part)).mean() for name, part in samples.items()}
+        change = {name: float(score - self.frozen[name]) for name, score in learned.items()}
         self.curve.append(CurvePoint(done, MappingProxyType(change)))
 
     def _after(self, part: RequestSet) -> list[tuple[str, ...]]:
@@ -166,16 +173,13 @@ class _Run:
         rows = top_cosine(part.vectors, self.task.vectors, SHOWN)
         return [tuple(self.task.ids[int(place)] for place in best) for best in rows]
 
-    def _scores(self, part: RequestSet) -> PartScores:
-        return _scored(part, self._before(part), self._after(part))
-
     def _report(self, total: int) -> Outcome:
         parts: dict[str, PartScores] = {}
         examples: list[Example] = []
         for name, part in self.task.parts().items():
             before, after = self._before(part), self._after(part)
-            parts[name] = _scored(part, before, after)
-            examples += _examples(name, part, parts[name], before, after)
+            parts[name] = PartScores(part.keys, _scores(part, before), _scores(part, after))
+            examples += _examples(self.task, name, parts[name], before, after)
         overlapping = self.task.overlapping
         return Outcome(
             task=self.task.name,
@@ -194,29 +198,40 @@ class _Run:
         )
 
 
-def _scored(part: RequestSet, before: Sequence[Sequence[str]], after: Sequence[Sequence[str]]) -> PartScores:
-    frozen, learned = (
-        np.array([ndcg(shown, wanted, SHOWN) for shown, wanted in zip(ranked, part.relevant, strict=True)], np.float64)
-        for ranked in (before, after)
-    )
-    return PartScores(part.keys, frozen, learned)
+def _scores(part: RequestSet, ranked: Sequence[Sequence[str]]) -> Doubles:
+    return np.array([ndcg(shown, wanted, SHOWN) for shown, wanted in zip(ranked, part.relevant, strict=True)], float)
 
 
 def _examples(
-    name: str, part: RequestSet, scores: PartScores, before: Sequence[tuple[str, ...]], after: Sequence[tuple[str, ...]]
+    task: Task, name: str, scores: PartScores, before: Sequence[Sequence[str]], after: Sequence[Sequence[str]]
 ) -> list[Example]:
-    # The largest gains and the largest loss: what went wrong is shown too.
-    order = np.argsort(scores.frozen - scores.learned, kind="stable").tolist()
-    rows = list(dict.fromkeys([*order[: _EXAMPLES - 1], *order[-1:]]))
+    # The largest gains and the largest loss: what went wrong is shown too, what stayed the same is not.
+    gains = scores.learned - scores.frozen
+    order = np.argsort(-gains, kind="stable").tolist()
+    rows = [row for row in dict.fromkeys([*order[: _EXAMPLES - 1], *order[-1:]]) if gains[row] != 0.0]
+    captions = _captions(task)
+    part = task.parts()[name]
     return [
         Example(
             part=name,
             text=part.texts[row],
-            relevant=tuple(sorted(part.relevant[row])),
-            before=before[row][:_EXAMPLES],
-            after=after[row][:_EXAMPLES],
+            wanted=tuple(captions[item] for item in sorted(part.relevant[row])[:_EXAMPLES]),
+            before=_shown(before[row], part.relevant[row], captions),
+            after=_shown(after[row], part.relevant[row], captions),
             frozen=float(scores.frozen[row]),
             learned=float(scores.learned[row]),
         )
         for row in rows
     ]
+
+
+def _captions(task: Task) -> dict[str, str]:
+    # A bare number says nothing to a person: its text begins the caption.
+    return {
+        item: f"{text[:_CAPTION].strip()}… ({item})" if item.isdigit() else item
+        for item, text in zip(task.ids, task.texts, strict=True)
+    }
+
+
+def _shown(ids: Sequence[str], relevant: Collection[str], captions: Mapping[str, str]) -> tuple[Shown, ...]:
+    return tuple(Shown(captions[item], item in relevant) for item in ids[:_EXAMPLES])

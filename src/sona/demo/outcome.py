@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
 from sona.checks import setting_whole
-from sona.demo.evaluation import Difference, Doubles, paired_difference
+from sona.demo.evaluation import Difference, Doubles, Effect, paired_difference
 from sona.errors import InvalidValue
 from sona.state import Plain
 
@@ -71,14 +72,30 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """One document of a ranking, named for people."""
+
+    caption: str
+    is_relevant: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
-    """One request before and after; the ids are the first ones shown."""
+    """One request before and after.
+
+    Args:
+        part: The part it belongs to.
+        text: What was typed.
+        wanted: Captions of documents that answer it.
+        before: The first documents shown by plain cosine; `after` by the ranker.
+        frozen: nDCG@10 before; `learned` after.
+    """
 
     part: str
     text: str
-    relevant: tuple[str, ...]
-    before: tuple[str, ...]
-    after: tuple[str, ...]
+    wanted: tuple[str, ...]
+    before: tuple[Shown, ...]
+    after: tuple[Shown, ...]
     frozen: float
     learned: float
 
@@ -164,3 +181,64 @@ def _summary(name: str, scores: Sequence[PartScores]) -> PartSummary:
     difference = paired_difference([part.keys for part in scores], [part.learned - part.frozen for part in scores])
     frozen, learned = (np.concatenate([getattr(part, kind) for part in scores]) for kind in ("frozen", "learned"))
     return PartSummary(name, float(frozen.mean()), float(learned.mean()), difference)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything a page shows.
+
+    Args:
+        title: Its heading.
+        outcomes: One task, one outcome per seed.
+        controls: The same with something switched off, by name, such as `shuffled clicks`.
+        settings: What the ranker was set to, by name.
+    """
+
+    title: str
+    outcomes: Sequence[Outcome]
+    controls: Mapping[str, Sequence[Outcome]] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a report about nothing."""
+        if not self.outcomes:
+            raise InvalidValue("outcomes: expected at least one")
+
+
+PART_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "repeat": "requests asked again",
+        "paraphrase": "the same requests in other words",
+        "held_out": "requests never seen",
+        "held_out_distinct": "requests never seen, near-repeats left out",
+    }
+)
+"""What the parts are called in a sentence."""
+
+
+def conclusion(summaries: Sequence[PartSummary]) -> str:
+    """Return in plain words what helped and what did not; a claim is made only where an interval excludes 0."""
+    sentences = []
+    for effect, opening in (
+        (Effect.HELPED, "Learning helped"),
+        (Effect.HARMED, "Learning harmed"),
+        (Effect.NO_EVIDENCE, "There is no evidence of a change for"),
+    ):
+        named = [_claim(part) for part in summaries if part.difference.effect is effect]
+        if named:
+            sentences.append(f"{opening} {'; '.join(named)}.")
+    return " ".join([*sentences, "Figures are changes in nDCG@10 with 95 % intervals."])
+
+
+def signed(value: float) -> str:
+    """Return `value` with three decimals and its sign; what rounds to zero has none.
+
+    >>> signed(0.0123), signed(-0.5), signed(-0.0001)
+    ('+0.012', '\u22120.500', '0.000')
+    """
+    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}".replace("-", "\u2212")
+
+
+def _claim(part: PartSummary) -> str:
+    change = part.difference
+    return f"{PART_NAMES[part.name]} ({signed(change.mean)}; {signed(change.low)} to {signed(change.high)})"
