@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sona.checks import setting_number, setting_whole
+from sona.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +18,8 @@ class PatternConfig:
     Args:
         k_clusters: Most clusters per extraction (spec 100); fewer when the data are few.
         min_cluster_size: Trajectories a cluster needs to become a pattern (spec 5).
-        min_cohesion: Mean pairwise cosine a cluster needs to become a pattern: strangers grouped for want of
-            others have about 0, clusters of BANKING77 have .41 to .86. 0 turns the check off.
+        min_cohesion: Median cosine to the others of its cluster that a trajectory needs to be counted with them:
+            strangers grouped for want of company have about 0, clusters of BANKING77 .41 to .86. 0 turns it off.
         max_iterations: Lloyd iterations (spec 100).
         convergence_threshold: Stop when no centroid moves farther, relative to the data's spread (spec 0.001).
         quality_threshold: Outcomes below it are bad: a pattern poorer than this may be pruned (spec 0.3).
@@ -57,6 +58,45 @@ class PatternConfig:
         setting_whole(self.max_patterns, "max_patterns", 1)
         setting_whole(self.exact_search_limit, "exact_search_limit", 1)
         setting_number(self.verdict_alpha, "verdict_alpha", 0.0, 1.0, open_low=True)
+
+
+@dataclass(frozen=True, slots=True)
+class VoteConfig:
+    """Settings of the vote memory and its calibration; decided by `bench/quality_retrieval.py`.
+
+    Args:
+        capacity: Distinct past requests remembered; the oldest go first.
+        neighbours: Most similar past requests that may vote.
+        same_similarity: From this cosine on, a past request is the same request and is trusted at once.
+        similarity_edges: Lower edges of the similarity bins below it; each bin earns its own reach.
+        saturation: Observations beyond which further ones of the same kind count less.
+        gate_nats: Evidence (log-likelihood gained on requests not yet learned from, in nats) at which a part that
+            reaches beyond the same request gets half its weight.
+        positions: Positions with a display bias of their own; later ones share the last.
+    """
+
+    capacity: int = 10_000
+    neighbours: int = 32
+    same_similarity: float = 0.995
+    similarity_edges: tuple[float, ...] = (0.3, 0.5, 0.65, 0.8, 0.9)
+    saturation: float = 1.0
+    gate_nats: float = 2.0
+    positions: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse settings outside their range."""
+        setting_whole(self.capacity, "capacity", 1)
+        setting_whole(self.neighbours, "neighbours", 1)
+        setting_number(self.same_similarity, "same_similarity", 0.0, 1.0, open_low=True)
+        setting_number(self.saturation, "saturation", 0.0, open_low=True)
+        setting_number(self.gate_nats, "gate_nats", 0.0)
+        setting_whole(self.positions, "positions", 1)
+        edges = tuple(self.similarity_edges)
+        if not edges or list(edges) != sorted(set(edges)) or edges[0] <= 0.0 or edges[-1] >= self.same_similarity:
+            raise ConfigError(
+                f"similarity_edges: expected rising numbers in (0, {self.same_similarity}), got {self.similarity_edges!r}"
+            )
+        object.__setattr__(self, "similarity_edges", edges)
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,8 +130,8 @@ class ReasoningBank:
         """Count every waiting trajectory into the pattern it belongs to, making new ones where requests gather.
 
         A trajectory joins the pattern whose centroid, or one of whose requests, is `consolidation_similarity`
-        alike; the rest are clustered by k-means++ on their directions. A cluster too small or too incoherent
-        waits for more. Without a new trajectory since the last time there is nothing to do, so the same data
+        alike; the rest are clustered by k-means++ on their directions. A cluster too small, and strangers in
+        a cluster, wait for more. Without a new trajectory since the last time there is nothing to do, so the same data
         give the same patterns however often they are extracted.
 
         Args:

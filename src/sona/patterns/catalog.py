@@ -182,9 +182,8 @@ def agglomerate(records: Sequence[PatternRecord], similarity: float) -> Consolid
     current = sorted(records, key=lambda record: (-record.pattern.cluster_size, record.pattern.id))
     survivors: dict[int, int] = {}
     while True:
-        leaders = _leaders(normalised(centroids_of(current)), similarity)
         merged: dict[int, PatternRecord] = {}
-        for row, leader in enumerate(leaders):
+        for row, leader in enumerate(leaders(normalised(centroids_of(current)), similarity)):
             record = current[row]
             merged[leader] = merged[leader].merge(record) if row != leader else record
             if row != leader:
@@ -199,8 +198,12 @@ def agglomerate(records: Sequence[PatternRecord], similarity: float) -> Consolid
     return Consolidation(tuple(sorted(current, key=lambda record: record.pattern.id)), survivors)
 
 
-def _leaders(unit: Floats, similarity: float) -> list[int]:
-    # For each row the row that takes it in: itself, or the first free row before it that is near enough.
+def leaders(unit: Floats, similarity: float) -> list[int]:
+    """Return for each unit row (n, d) the row that takes it in: itself, or the first leading row near enough.
+
+    >>> leaders(np.array([[1, 0], [0, 1], [1, 0]], np.float32), 0.9)
+    [0, 1, 0]
+    """
     count = unit.shape[0]
     leader = np.full(count, -1, np.int64)
     for start in range(0, count, _BLOCK):

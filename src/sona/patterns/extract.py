@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sona.checks import Floats
 from sona.config import PatternConfig
 from sona.errors import InvalidValue, PatternExtractionError
-from sona.patterns.catalog import PatternRecord, Tally, centroids_of
+from sona.patterns.catalog import PatternRecord, Tally, centroids_of, leaders
 from sona.patterns.kmeans import kmeans
 from sona.patterns.search import normalised
 from sona.types import LearnedPattern, QueryTrajectory
@@ -22,6 +22,7 @@ SPENT = -2
 """In place of a pattern's row: it was counted in a pattern that is gone."""
 
 _BLOCK = 512
+_WITNESSES = 256
 
 Rows = npt.NDArray[np.int64]
 
@@ -122,12 +123,32 @@ class Draft:
         `consolidation_similarity` alike. So a repeated request always follows its first.
         """
         limit = self._config.consolidation_similarity
+        return self._join(np.full(len(self.records), limit, np.float32))
+
+    def adopt(self) -> int:
+        """Count free requests that no cluster wanted into a pattern as near to them as to its own, return how many.
+
+        A pattern's reach is the mean cosine of its requests to the centroid less three standard deviations.
+        """
+        reach = np.full(len(self.records), self._config.consolidation_similarity, np.float32)
+        owner = self.requests.owner
+        counted = np.flatnonzero(owner >= 0)
+        cosines = np.einsum("ij,ij->i", self.requests.unit[counted], self._directions[owner[counted]])
+        for row in np.unique(owner[counted]).tolist():
+            own = cosines[owner[counted] == row]
+            if own.size >= self._config.min_cluster_size:
+                reach[row] = min(reach[row], own.mean() - 3.0 * own.std())
+        return self._join(reach)
+
+    def _join(self, reach: Floats) -> int:
+        # `reach` is the least cosine to each centroid that counts as belonging.
         owner, unit = self.requests.owner, self.requests.unit
         free = np.flatnonzero((owner == FREE) & unit.any(axis=1))
         if free.size == 0 or not self.records:
             return 0
+        limit = self._config.consolidation_similarity
         rows, cosines = nearest_rows(unit[free], self._directions[: len(self.records)])
-        rows[cosines < limit] = -1
+        rows[cosines < reach[rows]] = -1
         far, counted = np.flatnonzero(rows == -1), np.flatnonzero(owner >= 0)
         twins, likeness = nearest_rows(unit[free[far]], unit[counted])
         alike = likeness >= limit
@@ -183,11 +204,13 @@ class Draft:
         return found.inertia
 
     def _sound(self, labels: Rows, points: Floats) -> list[Rows]:
-        # Clusters large and coherent enough, the largest first.
-        clusters = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        # Clusters large enough once near-duplicates are one and strangers are left out, the largest first.
+        clusters = united(labels, points, self._config.consolidation_similarity)
+        least = self._config.min_cohesion
+        if least > 0.0:
+            clusters = [members[affinity(points[members]) >= least] for members in clusters]
         large = [members for members in clusters if members.size >= self._config.min_cluster_size]
-        sound = [members for members in large if cohesion(points[members]) >= self._config.min_cohesion]
-        return sorted(sound, key=lambda members: -members.size)
+        return sorted(large, key=lambda members: -members.size)
 
     def _insert(self, members: Rows) -> None:
         # A cluster too like an existing pattern is counted into it.
@@ -214,17 +237,44 @@ class Draft:
         self.requests.owner[members] = row
 
 
-def cohesion(unit: Floats) -> float:
-    """Return the mean pairwise cosine of unit rows (n, d); 1 for a single row.
+def united(labels: Rows, points: Floats, similarity: float) -> list[Rows]:
+    """Return the members of each cluster after clusters with centroids `similarity` alike became one.
 
-    >>> cohesion(np.eye(3, dtype=np.float32)), cohesion(np.ones((4, 1), np.float32))
-    (0.0, 1.0)
+    k-means was asked for a number of clusters; what it split for that number's sake is put together again.
+    """
+    clusters = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    while True:
+        clusters.sort(key=lambda members: (-members.size, int(members[0])))
+        means = np.stack([points[members].mean(axis=0, dtype=np.float64) for members in clusters])
+        groups: dict[int, list[Rows]] = {}
+        for place, leader in enumerate(leaders(normalised(means), similarity)):
+            groups.setdefault(leader, []).append(clusters[place])
+        if len(groups) == len(clusters):
+            return clusters
+        clusters = [np.sort(np.concatenate(parts)) for parts in groups.values()]
+
+
+def affinity(unit: Floats) -> Floats:
+    """Return for each unit row (n, d) its median cosine to the others, shape (n,); 1 for a single row.
+
+    A median, so that a request asked twice does not vouch for a cluster of strangers. Beyond 256 rows the others
+    are 256 of them, evenly spaced.
+
+    >>> affinity(np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)).tolist()
+    [1.0, 1.0, 1.0, 0.0]
     """
     count = unit.shape[0]
     if count < 2:
-        return 1.0
-    total = unit.sum(axis=0, dtype=np.float64)
-    return float((total @ total - count) / (count * (count - 1)))
+        return np.ones(count, np.float32)
+    if count > _WITNESSES:
+        witnesses = unit[np.linspace(0, count - 1, _WITNESSES).astype(np.int64)]
+        return np.concatenate(
+            [np.median(unit[at : at + _BLOCK] @ witnesses.T, axis=1) for at in range(0, count, _BLOCK)]
+        )
+    others = ~np.eye(count, dtype=bool)
+    cosines = (unit @ unit.T)[others].reshape(count, count - 1)
+    medians: Floats = np.median(cosines, axis=1)
+    return medians
 
 
 def extract(draft: Draft, rng: np.random.Generator) -> ExtractionResult:
@@ -234,7 +284,7 @@ def extract(draft: Draft, rng: np.random.Generator) -> ExtractionResult:
     outcome = draft.cluster(rng) if waiting else 0.0
     if draft.clustered:
         # What fell into clusters too small may belong to a pattern that now exists.
-        draft.clustered += draft.join()
+        draft.clustered += draft.adopt()
     inertia = outcome if isinstance(outcome, float) and waiting else None
     return ExtractionResult(
         new=draft.new,

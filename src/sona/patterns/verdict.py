@@ -132,7 +132,7 @@ def judge(
 
 
 def _most_used(outcomes: Outcomes) -> Choice:
-    return min(outcomes, key=lambda choice: (-len(outcomes[choice]), str(choice)))
+    return max(outcomes, key=lambda choice: len(outcomes[choice]))  # of equals the first taken
 
 
 def _undecided(pattern_id: int, kind: str, default: Choice | None, reason: str, default_support: int = 0) -> Verdict:

@@ -80,7 +80,10 @@ def student_two_sided(statistic: float, degrees: float) -> float:
     0.5
     """
     square = statistic * statistic
-    return min(max(regularised_beta(degrees / (degrees + square), degrees / 2.0, 0.5), 0.0), 1.0)
+    if square < 1.0:
+        # Near t = 0 the argument rounds to 1; its complement keeps the digits.
+        return 1.0 - regularised_beta(square / (degrees + square), 0.5, degrees / 2.0)
+    return regularised_beta(degrees / (degrees + square), degrees / 2.0, 0.5)
 
 
 def welch_test(first: Sequence[float], second: Sequence[float]) -> WelchTest:
