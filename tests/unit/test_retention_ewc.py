@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from sona.adapters.micro_lora import MicroLoRA
+from sona.adapters.signal import LearningSignal
 from sona.config import BoundaryConfig, EwcConfig
 from sona.errors import ConfigError, DimensionMismatch, InvalidValue, StoreError
 from sona.retention.ewc import EwcPlusPlus
@@ -248,6 +250,44 @@ def test_boundary_detection_is_delegated():
     assert not ewc.detect_task_boundary(rng.normal(size=(64, 4)), rng=rng).is_boundary
     assert ewc.detect_task_boundary(rng.normal(5.0, size=(32, 4)), rng=rng).is_boundary
     assert ewc.boundary.boundary_count == 1
+
+
+class TestWithMicroLora:
+    """`apply_constraints` is a constraint of `MicroLoRA.apply_accumulated` as it is."""
+
+    rate = 0.5
+
+    def teach(self, adapter: MicroLoRA, x, towards, constrain=None) -> None:
+        for _ in range(30):
+            adapter.accumulate_gradient(LearningSignal.with_gradient(x, towards - adapter.forward(x)))
+            adapter.apply_accumulated(self.rate, constrain)
+
+    def test_the_first_task_is_kept_while_the_second_is_learned(self):
+        rng = np.random.default_rng(0)
+        first, second, goal_1, goal_2 = np.eye(8, dtype=np.float32)[:4]
+        second = (0.6 * first + 0.8 * second).astype(np.float32)
+        lost = {}
+        for name in ("free", "constrained"):
+            adapter = MicroLoRA(8, rank=2, seed=1)
+            config = EwcConfig(param_count=adapter.param_count, strength=500.0, learning_rate=self.rate)
+            ewc = EwcPlusPlus(config)
+            self.teach(adapter, first, goal_1)
+            learned = adapter.forward(first)
+            noise = rng.normal(size=(100, 8))
+            assert ewc.update_fisher([adapter.flat_gradient(first, g) for g in noise]).updated
+            assert ewc.start_new_task(adapter.flat()).closed
+            self.teach(adapter, second, goal_2, ewc.apply_constraints if name == "constrained" else None)
+            lost[name] = float(np.linalg.norm(adapter.forward(first) - learned))
+        assert lost["constrained"] < 0.2 * lost["free"]
+
+    def test_gradients_of_another_layout_are_refused_not_skipped(self):
+        """A peer sized its Fisher for the adapter, fed it gradients of the embedding's width, and reported success."""
+        adapter = MicroLoRA(8, rank=2, seed=1)
+        ewc = learner(adapter.param_count)
+        with pytest.raises(DimensionMismatch):
+            ewc.update_fisher(np.ones(8))
+        with pytest.raises(DimensionMismatch):
+            ewc.apply_constraints(np.ones(8), adapter.flat())
 
 
 BAD = [

@@ -108,7 +108,7 @@ class BoundaryDetector:
         config: Settings; the width of the embeddings is fixed by the first ones.
 
     Source:
-        Szekely & Rizzo 2013, Energy statistics, section 6.
+        Szekely & Rizzo 2013, Energy statistics, two-sample test.
 
     >>> rng = np.random.default_rng(0)
     >>> detector = BoundaryDetector(BoundaryConfig())

@@ -51,7 +51,7 @@ def energy_statistic(cross: float, within_x: float, within_y: float, counts: tup
     The factor makes samples of other sizes comparable: without a change the mean is E|x-x'| for every n and m.
 
     Source:
-        Szekely & Rizzo 2013, Energy statistics, eq. 6.1.
+        Szekely & Rizzo 2013, Energy statistics, two-sample test.
     """
     n, m = counts
     return n * m / (n + m) * (2.0 * cross - within_x - within_y)

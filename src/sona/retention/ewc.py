@@ -139,7 +139,7 @@ class EwcPlusPlus:
             InvalidValue: NaN or infinity.
 
         Source:
-            Huszar 2018, Note on the quadratic penalties in EWC, eq. 10.
+            Huszar 2018, Note on the quadratic penalties in elastic weight consolidation.
         """
         anchor = vector(weights, self.param_count, "weights").copy()
         closed_at = finite(now, "now")
@@ -175,6 +175,8 @@ class EwcPlusPlus:
 
         g' = (g + lambda F (w - w*)) / (1 + eta lambda F): the fixed point of the penalised loss, stable for every
         strength. Before the first task ends it is `gradients`, unchanged.
+        Itself a constraint for `MicroLoRA.apply_accumulated`, whose learning rate must then be the one used here
+        (`functools.partial(ewc.apply_constraints, learning_rate=eta)`).
 
         Args:
             gradients: Descent gradients g of the new loss, shape (p,).

@@ -48,7 +48,7 @@ class RunningFisher:
         decay: Share kept per update, in [0, 1).
 
     Source:
-        Chaudhry et al. 2018, RWalk, eq. 8; bias correction as in Kingma & Ba 2015, Adam, section 3.
+        Chaudhry et al. 2018, Riemannian walk (EWC++); bias correction as in Kingma & Ba 2015, Adam, section 3.
     """
 
     __slots__ = ("_decay", "_examples", "_moment", "_steps")
