@@ -266,10 +266,10 @@ class TestWithMicroLora:
         rng = np.random.default_rng(0)
         first, second, goal_1, goal_2 = np.eye(8, dtype=np.float32)[:4]
         second = (0.6 * first + 0.8 * second).astype(np.float32)
-        lost = {}
+        lost, left = {}, {}
         for name in ("free", "constrained"):
             adapter = MicroLoRA(8, rank=2, seed=1)
-            config = EwcConfig(param_count=adapter.param_count, strength=500.0, learning_rate=self.rate)
+            config = EwcConfig(param_count=adapter.param_count, strength=100.0, learning_rate=self.rate)
             ewc = EwcPlusPlus(config)
             self.teach(adapter, first, goal_1)
             learned = adapter.forward(first)
@@ -278,7 +278,10 @@ class TestWithMicroLora:
             assert ewc.start_new_task(adapter.flat()).closed
             self.teach(adapter, second, goal_2, ewc.apply_constraints if name == "constrained" else None)
             lost[name] = float(np.linalg.norm(adapter.forward(first) - learned))
+            left[name] = float(np.linalg.norm(adapter.forward(second) - goal_2))
+        start = float(np.linalg.norm(second - goal_2))
         assert lost["constrained"] < 0.2 * lost["free"]
+        assert start - left["constrained"] > 0.8 * (start - left["free"]) > 0.1
 
     def test_gradients_of_another_layout_are_refused_not_skipped(self):
         """A peer sized its Fisher for the adapter, fed it gradients of the embedding's width, and reported success."""
