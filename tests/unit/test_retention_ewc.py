@@ -263,17 +263,15 @@ class TestWithMicroLora:
             adapter.apply_accumulated(self.rate, constrain)
 
     def test_the_first_task_is_kept_while_the_second_is_learned(self):
-        rng = np.random.default_rng(0)
+        noise = np.random.default_rng(0).normal(size=(1000, 8))
         first, second, goal_1, goal_2 = np.eye(8, dtype=np.float32)[:4]
         second = (0.6 * first + 0.8 * second).astype(np.float32)
         lost, left = {}, {}
         for name in ("free", "constrained"):
-            adapter = MicroLoRA(8, rank=2, seed=1)
-            config = EwcConfig(param_count=adapter.param_count, strength=100.0, learning_rate=self.rate)
-            ewc = EwcPlusPlus(config)
+            adapter = MicroLoRA(8, rank=2, seed=2)
+            ewc = learner(adapter.param_count, strength=30.0, min_strength=0.0, learning_rate=self.rate)
             self.teach(adapter, first, goal_1)
             learned = adapter.forward(first)
-            noise = rng.normal(size=(100, 8))
             assert ewc.update_fisher([adapter.flat_gradient(first, g) for g in noise]).updated
             assert ewc.start_new_task(adapter.flat()).closed
             self.teach(adapter, second, goal_2, ewc.apply_constraints if name == "constrained" else None)
