@@ -77,7 +77,7 @@ def _table(summaries: Sequence[PartSummary], caption: str) -> str:
         for name in ("Part", "Frozen", "Learned", "Change", "95&nbsp;% interval", "", "What it says")
     )
     return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption>\n'
+        f'<div class="scroll" tabindex="0"><table><caption>{escape(caption)}</caption>\n'
         f"<thead><tr>{names}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
     )
 
