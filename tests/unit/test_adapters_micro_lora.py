@@ -141,6 +141,18 @@ def test_a_saturated_adapter_comes_back():
     assert adapter.delta(x) @ target < -0.15
 
 
+def test_at_the_edge_an_inward_push_is_not_projected_away():
+    adapter = trained(trust_region=0.02)
+    x = unit(np.random.default_rng(5))
+    weights, raw = adapter.weights, x @ adapter.weights.a @ adapter.weights.up
+    shrink = 0.02 / np.linalg.norm(raw)
+    assert shrink < 0.9
+    inward = -raw / np.linalg.norm(raw)
+    wanted = adapter.scale * np.outer(x @ weights.a, shrink * inward)
+    assert adapter.gradient(x, inward).b == pytest.approx(wanted, abs=1e-5)
+    assert adapter.gradient(x, -inward).b == pytest.approx(np.zeros((2, D)), abs=1e-5)
+
+
 def test_one_plain_step_moves_the_correction_by_about_the_rate():
     rng = np.random.default_rng(4)
     moves = []

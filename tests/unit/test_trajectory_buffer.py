@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +78,16 @@ def test_what_is_no_trajectory_is_refused_and_not_counted():
     assert (len(buffer), buffer.total_seen) == (0, 0)
 
 
+@pytest.fixture
+def restless_threads():
+    # Threads change places every few instructions, so that a missing lock shows.
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("restless_threads")
 def test_eight_threads_lose_nothing_and_double_nothing():
     buffer = TrajectoryBuffer(500)
     taken: list[int] = []
