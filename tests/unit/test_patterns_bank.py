@@ -347,6 +347,7 @@ class TestTending:
         assert bank.get_pattern(used) is not None
         assert bank.prune(min_accesses=2) == 1
         assert bank.get_pattern(used) is None
+        assert bank._ring.members(used) == ()
         assert bank.prune() == 0
 
     def test_what_was_pruned_does_not_come_back_from_the_same_data(self):

@@ -72,6 +72,17 @@ class TestAgglomerate:
         for one, other in zip(first.records, second.records, strict=True):
             assert one.pattern.centroid.tobytes() == other.pattern.centroid.tobytes()
 
+    def test_an_id_resolves_through_two_rounds(self):
+        def direction(tilt: float, turn: float) -> list[float]:
+            a, b = np.radians([tilt, turn])
+            return [np.cos(a), np.sin(a) * np.cos(b), np.sin(a) * np.sin(b)]
+
+        # 1 and 2 are too far from 0 at 25 degrees, near each other, and their mean is near 0 at 22 degrees.
+        records = [record(0, direction(0, 0), 50), record(1, direction(25, 0), 6), record(2, direction(25, 55), 6)]
+        done = agglomerate(records, float(np.cos(np.radians(24))))
+        assert done.survivors == {1: 0, 2: 0}
+        assert done.records[0].pattern.cluster_size == 62
+
     def test_distant_patterns_stay(self):
         records = [record(i, row) for i, row in enumerate(np.eye(4))]
         assert agglomerate(records, 0.5).survivors == {}

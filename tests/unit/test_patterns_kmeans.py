@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin
 
 from sona.errors import InvalidValue
-from sona.patterns.kmeans import _assign, _descend, kmeans
+from sona.patterns.kmeans import _assign, _descend, _fill_empty, _nearest, kmeans
 from sona.patterns.seeding import prepare, seed_centroids
 
 DIGITS_INERTIA = 1165188.89  # scikit-learn, best of 10
@@ -85,6 +85,27 @@ class TestEdges:
         done = _assign(points, seeds)
         assert sorted(done.counts.tolist()) == [1, 1, 2]
         assert len(np.unique(done.labels)) == 3
+
+    def test_a_cluster_of_one_is_not_robbed(self):
+        points = prepare([[0.0], [1.0], [2.0], [100.0]])
+        centroids = points.values[[1, 3, 3]].copy()
+        centroids[1] -= 0.5  # owns the farthest point alone, and lies off it
+        centroids[2] += 9.0  # owns nothing
+        labels, distances = _nearest(points, centroids)
+        counts = np.bincount(labels, minlength=3)
+        assert counts.tolist() == [3, 1, 0]
+        moved = _fill_empty(points, centroids, labels, distances, counts)
+        assert moved[2] in points.values[[0, 2]]
+
+    def test_points_closer_than_float32_products_tell_are_told_apart(self):
+        distinct = np.full((8, 4), 58.5)
+        distinct[:4, 0] = [2.0, 0.0, 1.0, 1 / 64]
+        distinct[[4, 5, 6], [1, 2, 3]] = 0.0
+        points = np.concatenate((distinct, distinct[[7] * 26]))
+        for seed in range(10):
+            found = kmeans(points, 8, rng=np.random.default_rng(seed))
+            assert sorted(np.bincount(found.labels).tolist()) == [1] * 7 + [27]
+            assert found.inertia == pytest.approx(0.0, abs=1e-9)
 
     def test_descent_keeps_every_cluster_alive(self):
         points, _ = blobs(200, 10, 4, 3)

@@ -89,6 +89,11 @@ class TestOtherKinds:
         same_route = [served(q, route="a", ef=i % 2, other=1) for i, q in enumerate(outcomes(0.5, 20, 0))]
         assert judge(same_route, 0).kind == "ef"
 
+    def test_of_several_parameters_auto_takes_the_best_known(self):
+        witnesses = [served(q, ef=i % 2) for i, q in enumerate(outcomes(0.5, 20, 0))]
+        witnesses += [served(q, probes=i % 2) for i, q in enumerate(outcomes(0.5, 6, 1))]
+        assert judge(witnesses, 0).kind == "ef"
+
 
 class TestTooLittle:
     def check(self, verdict, *words):

@@ -14,6 +14,7 @@ from sona.checks import Floats, finite, whole
 from sona.errors import InvalidValue
 from sona.patterns.seeding import BLOCK, Doubles, Labels, Points, draw, exchange, prepare, usual_candidates
 
+_ROUNDING = 4e-6  # scores closer than this share of |x|^2 + |c|^2 are compared in float64
 _REFILLS = 8  # times empty centroids are moved before they are dropped
 
 
@@ -55,13 +56,27 @@ def _nearest(points: Points, centroids: Floats) -> tuple[Labels, Floats]:
     turned = np.ascontiguousarray(-2.0 * centroids.T)
     offsets = np.einsum("ij,ij->i", centroids, centroids)
     for start in range(0, n, BLOCK):
-        stop = min(start + BLOCK, n)
-        scores = points.values[start:stop] @ turned
+        part = slice(start, start + BLOCK)
+        scores = points.values[part] @ turned
         scores += offsets
         found = scores.argmin(axis=1)
-        labels[start:stop] = found
-        distances[start:stop] = scores[np.arange(stop - start), found]
+        rows = np.arange(found.shape[0])
+        least = scores[rows, found]
+        scores[rows, found] = np.inf
+        unsure = least + _ROUNDING * (points.squares[part] + offsets.max())
+        close = np.flatnonzero(scores.min(axis=1) <= unsure)
+        if close.size:
+            found[close] = _nearest_exactly(points.values[part][close], centroids)
+        labels[part], distances[part] = found, least
     return labels, distances + points.squares
+
+
+def _nearest_exactly(values: Floats, centroids: Floats) -> Labels:
+    wide = centroids.astype(np.float64)
+    scores = values.astype(np.float64) @ (-2.0 * wide.T)
+    scores += np.einsum("ij,ij->i", wide, wide)
+    nearest: Labels = scores.argmin(axis=1)
+    return nearest
 
 
 def _sums(points: Points, labels: Labels, counts: Labels) -> Doubles:
@@ -90,13 +105,17 @@ def _fill_empty(points: Points, centroids: Floats, labels: Labels, distances: Fl
 
 def _assign(points: Points, centroids: Floats) -> _Assignment:
     """Give every point to its nearest centroid; a centroid left with none is moved, at last dropped."""
-    for attempt in range(centroids.shape[0] + 1):
+    refills = 0
+    while True:
         labels, distances = _nearest(points, centroids)
         counts = np.bincount(labels, minlength=centroids.shape[0])
         if counts.all():
             break
-        dropping = attempt >= _REFILLS
-        centroids = centroids[counts > 0] if dropping else _fill_empty(points, centroids, labels, distances, counts)
+        if refills < _REFILLS:
+            centroids = _fill_empty(points, centroids, labels, distances, counts)
+        else:
+            centroids = centroids[counts > 0]
+        refills += 1
     sums = _sums(points, labels, counts)
     wide = centroids.astype(np.float64)
     inertia = points.energy - 2.0 * float((sums * wide).sum()) + float(counts @ (wide * wide).sum(axis=1))

@@ -57,8 +57,8 @@ def prepare(points: npt.ArrayLike) -> Points:
         raise InvalidValue("points: differences are beyond the range of float32")
     scale = 2.0 ** math.floor(math.log2(largest)) if largest > 0.0 else 1.0
     values /= np.float32(scale)
-    squares = np.einsum("ij,ij->i", values, values)
-    return Points(values, squares, float(squares.sum(dtype=np.float64)), centre.astype(np.float64), scale)
+    squares = np.einsum("ij,ij->i", values, values, dtype=np.float64)
+    return Points(values, squares.astype(np.float32), float(squares.sum()), centre.astype(np.float64), scale)
 
 
 def usual_candidates(k: int) -> int:

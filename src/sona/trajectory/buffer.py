@@ -43,6 +43,11 @@ class TrajectoryIds:
             self._last += 1
             return self._last
 
+    def advance(self, id: int) -> None:  # noqa: A002 - the trajectory's own word for it
+        """Never issue `id` or a smaller one again: somebody brought it along."""
+        with self._lock:
+            self._last = max(self._last, id)
+
     def state(self) -> State:
         """Return what `from_state` needs to go on after the last id."""
         return State({"last": self._last})
@@ -113,6 +118,11 @@ class TrajectoryBuffer:
                     break
                 taken.append(self._items.popleft())
         return taken
+
+    def snapshot(self) -> list[QueryTrajectory]:
+        """Return all waiting trajectories, oldest first, and leave them waiting."""
+        with self._lock:
+            return list(self._items)
 
     def __len__(self) -> int:
         """Return the number of waiting trajectories."""

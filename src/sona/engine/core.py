@@ -1,0 +1,567 @@
+"""SonaEngine: the story of one request, one screen per verb; the one place that joins learning, storage and clocks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy.typing as npt
+
+from sona.checks import Floats, embeddings, fraction, nonempty_text, vector, whole
+from sona.config import SonaConfig
+from sona.engine.intake import Intake, amended
+from sona.engine.learner import Candidates, Learner, Scored
+from sona.engine.memories import Memories
+from sona.engine.metrics import SonaMetrics
+from sona.engine.saved import config_from_state, config_state, lock_file
+from sona.engine.words import Words
+from sona.engine.worker import Worker
+from sona.errors import ConfigError, InvalidValue, StateError, UnknownTrajectory
+from sona.loops.background import BackgroundResult
+from sona.loops.coordinator import TickResult
+from sona.loops.instant import InstantResult
+from sona.patterns.catalog import PatternMatch
+from sona.state import State, read_state, write_state
+from sona.text.embed import Embedder, EmbedFunction, Encoder
+from sona.text.respond import Responder, RespondFunction
+from sona.trajectory import TrajectoryBuilder
+from sona.types import Context, FeedbackOutcome, FeedbackResult, QueryTrajectory, Ranking, Response, Source
+
+_STATE_KIND = "engine"
+_PATTERNS_USED = 3
+
+
+class SonaEngine:
+    """Makes a running system learn from every request; untrained, it changes nothing.
+
+    Vectors in: `adapt`, `rank`, `begin_trajectory`. Words in: `remember`, `process`. Then `feedback`, early or late.
+    Safe to call from many threads: reading never waits for learning.
+
+    Args:
+        config: Every setting.
+        embedder: What turns words into vectors: an Embedder, a model with `encode`, or a callable; by default
+            TF-IDF + SVD fitted on the memories.
+        responder: What answers from memories: a Responder or a callable; by default the best memory's text.
+        clock: Seconds since the epoch.
+
+    >>> engine = SonaEngine(SonaConfig(hidden_dim=2))
+    >>> ids, vectors = ["left", "right"], [[1.0, 0.0], [0.9, 0.1]]
+    >>> ranking = engine.rank([1.0, 0.05], ids, vectors)
+    >>> ranking.ids
+    ('left', 'right')
+    >>> engine.feedback(ranking.trajectory_id, rewards={"right": 1.0}).outcome.value
+    'learned'
+    >>> engine.rank([1.0, 0.05], ids, vectors).ids
+    ('right', 'left')
+    """
+
+    def __init__(
+        self,
+        config: SonaConfig | None = None,
+        *,
+        embedder: Embedder | Encoder | EmbedFunction | None = None,
+        responder: Responder | RespondFunction | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Make an untrained engine that lives in memory."""
+        self.config = config or SonaConfig()
+        self._clock = clock
+        self._words = Words(self.config, embedder, responder)
+        self._memories = Memories()
+        self._intake = Intake(self.config)
+        self._learner = None if self.config.hidden_dim is None else Learner(self.config.hidden_dim, self.config)
+        # One learner at a time, briefly; one cycle of Loop B at a time, for as long as it takes.
+        self._lock = threading.RLock()
+        self._cycle_lock = threading.RLock()
+        self._worker: Worker | None = None
+        self._path: Path | None = None
+        self._unlock: Callable[[], None] | None = None
+
+    # -- vectors ---------------------------------------------------------------------------------------------------
+
+    @property
+    def hidden_dim(self) -> int | None:
+        """Width d of embeddings; None until the first vector shows it."""
+        return None if self._learner is None else self._learner.hidden_dim
+
+    def _for_width(self, width: int) -> Learner:
+        if self._learner is None:
+            with self._lock:
+                if self._learner is None:
+                    self._learner = Learner(width, self.config)
+        return self._learner
+
+    def _asked(self, x: npt.ArrayLike) -> tuple[Floats, Learner]:
+        request = vector(x, self.hidden_dim, "x")
+        return request, self._for_width(request.shape[0])
+
+    def adapt(self, x: npt.ArrayLike) -> Floats:
+        """Return `x` corrected by what was learned; an untrained engine returns `x` exactly.
+
+        Args:
+            x: Embeddings, shape (d,) or (n, d).
+
+        Raises:
+            DimensionMismatch: `x` is of another width.
+            InvalidValue: NaN, infinity, or no numbers.
+        """
+        array = embeddings(x, self.hidden_dim, "x")
+        return self._for_width(array.shape[-1]).adapt(array)
+
+    def rank(
+        self,
+        x: npt.ArrayLike,
+        ids: Sequence[str],
+        vectors: npt.ArrayLike,
+        k: int = 10,
+        *,
+        context: Context | None = None,
+    ) -> Ranking:
+        """Return the best `k` items for the request `x`, best first: adapted cosine plus votes.
+
+        Args:
+            x: The request, shape (d,).
+            ids: Ids of the items, n of them, all different.
+            vectors: Their vectors, shape (n, d), of any length.
+            k: Items wanted; all when there are fewer.
+            context: Who asks.
+
+        Raises:
+            DimensionMismatch: `x` or `vectors` of another width.
+            InvalidValue: no items, ids and vectors differ in number, NaN, infinity, or `k` below 1.
+        """
+        began = time.perf_counter()
+        request, learner = self._asked(x)
+        whole(k, "k", 1)
+        candidates = Candidates.checked(ids, vectors, learner.hidden_dim)
+        scored = learner.score(request, candidates, k)
+        trajectory = self._serve(request, (scored, candidates), context, None, began)
+        return Ranking(trajectory.id, tuple(step.ref or "" for step in trajectory.steps), tuple(scored.scores.tolist()))
+
+    def _serve(
+        self,
+        request: Floats,
+        answer: tuple[Scored, Candidates] | None,
+        context: Context | None,
+        text: str | None,
+        began: float,
+    ) -> QueryTrajectory:
+        trajectory = self._intake.serve(
+            request, answer, context=context or Context(), text=text, now=self._clock(), began=began
+        )
+        with self._lock:
+            self._intake.counts["requests"] += 1
+        return trajectory
+
+    # -- words -----------------------------------------------------------------------------------------------------
+
+    def remember(self, text: str, id: str | None = None, *, vector: npt.ArrayLike | None = None) -> str:  # noqa: A002
+        """Keep a text to answer from, and return its id; returns at once, the text is embedded when it is needed.
+
+        Args:
+            text: What to remember. The same text again is the same memory.
+            id: Its id; the same id again replaces the text. Made up when None.
+            vector: Its embedding, shape (d,), when the caller has it.
+
+        Raises:
+            InvalidValue: an empty text or id, or a vector that cannot be used; nothing was kept.
+        """
+        given = None
+        if vector is not None:
+            given, _ = self._asked(vector)
+        with self._lock:
+            return self._memories.add(text, id, given)
+
+    @property
+    def memory_count(self) -> int:
+        """How many texts are remembered."""
+        return len(self._memories)
+
+    def index(self) -> int:
+        """Embed the memories that wait for it, fitting the default embedder when it is due; return how many."""
+        with self._lock:
+            return self._words.index(self._memories, None if self._learner is None else self._learner.votes)
+
+    def process(self, query: str, context: Context | None = None, *, vector: npt.ArrayLike | None = None) -> Response:
+        """Answer `query` from memory and learn from what comes back as feedback.
+
+        Args:
+            query: What was asked.
+            context: Who asks.
+            vector: The query's embedding, shape (d,), when the caller has it.
+
+        Raises:
+            InvalidValue: an empty query.
+            MissingExtra: the default embedder's package is not installed.
+        """
+        began = time.perf_counter()
+        nonempty_text(query, "query")
+        if self._memories.waiting_count:
+            self.index()
+        request, learner = self._asked(self._words.embed(query) if vector is None else vector)
+        matches = self._matching(learner, request, _PATTERNS_USED)
+        memories = self._memories.vectors
+        answer = None
+        if len(memories):
+            candidates = Candidates(self._memories.ids, memories, None)
+            answer = learner.score(request, candidates, self.config.context_size), candidates
+        trajectory = self._serve(request, answer, context, query, began)
+        sources = () if answer is None else self._sources(trajectory, answer[0])
+        return Response(
+            text=self._words.respond(query, sources, context or Context()),
+            confidence=min(max(sources[0].score, 0.0), 1.0) if sources else 0.0,
+            patterns_used=tuple(match.pattern.id for match in matches),
+            latency_us=(time.perf_counter() - began) * 1e6,
+            trajectory_id=trajectory.id,
+            sources=sources,
+        )
+
+    async def aprocess(
+        self, query: str, context: Context | None = None, *, vector: npt.ArrayLike | None = None
+    ) -> Response:
+        """Do what `process` does without blocking the event loop."""
+        return await asyncio.to_thread(self.process, query, context, vector=vector)
+
+    def _sources(self, trajectory: QueryTrajectory, scored: Scored) -> tuple[Source, ...]:
+        # A memory without any similarity and without a vote is not an answer.
+        pairs = zip(trajectory.steps, scored.scores.tolist(), strict=True)
+        return tuple(
+            Source(step.ref, self._memories.text(step.ref), score)
+            for step, score in pairs
+            if step.ref is not None and score > 0.0
+        )
+
+    # -- feedback --------------------------------------------------------------------------------------------------
+
+    def feedback(
+        self, trajectory_id: int, *, quality: float | None = None, rewards: Mapping[str, float] | None = None
+    ) -> FeedbackResult:
+        """Learn how a served request went; may come late, and more than once.
+
+        The same feedback again changes nothing. Different feedback amends the earlier: what it taught is taken
+        back, rewards are merged by item, and the new outcome is learned.
+
+        Args:
+            trajectory_id: As in the Ranking or Response.
+            quality: How good the whole was, in [0, 1]; credited to the answer, the first item.
+            rewards: What items earned, in [0, 1], by id; shown and not named earned 0.
+
+        Raises:
+            UnknownTrajectory: never issued here, or no longer kept; counted in `metrics()`.
+            InvalidValue: neither quality nor rewards, a value outside [0, 1], or an item that was not shown.
+        """
+        if quality is None and rewards is None:
+            raise InvalidValue("feedback: give a quality, rewards, or both")
+        if quality is not None:
+            fraction(quality, "quality")
+        wanted = whole(trajectory_id, "trajectory_id", 0)
+        with self._lock:
+            served = self._intake.served.get(wanted)
+            if served is None or self._learner is None:
+                self._intake.counts["unknown"] += 1
+                raise UnknownTrajectory(
+                    f"trajectory {wanted} does not await feedback here: never issued, or older than the "
+                    f"{self.config.feedback_window_s:g} s or {self.config.served_capacity} requests that are held"
+                )
+            outcome = amended(served, rewards, quality)
+            if outcome is None:
+                self._intake.counts["repeated"] += 1
+                return FeedbackResult(wanted, FeedbackOutcome.REPEATED)
+            receipt = self._learner.learn(outcome, text=served.text, shown=served.shown, replaces=served.receipt)
+            self._intake.served.renew(served.learned(replace(outcome, supersedes=None), receipt))
+            is_first = served.outcome is None
+            self._intake.counts["feedbacks" if is_first else "amended"] += 1
+            credited = [] if receipt is None else [showing.item for showing in receipt.showings if showing.reward > 0.0]
+            kind = FeedbackOutcome.LEARNED if is_first else FeedbackOutcome.AMENDED
+            return FeedbackResult(wanted, kind, tuple(credited))
+
+    # -- trajectories ----------------------------------------------------------------------------------------------
+
+    def begin_trajectory(
+        self,
+        x: npt.ArrayLike,
+        *,
+        alternatives: bool = False,
+        model_route: str | None = None,
+        subject: str | None = None,
+    ) -> TrajectoryBuilder:
+        """Start recording one request; finish it with `end_trajectory`, or use it as a context manager.
+
+        Args:
+            x: The request, shape (d,).
+            alternatives: True when the steps are alternatives of one decision.
+            model_route: The model or route that answers, if any.
+            subject: Who asks.
+
+        Raises:
+            DimensionMismatch: `x` is of another width.
+            InvalidValue: NaN, infinity, or no numbers.
+        """
+        request, _ = self._asked(x)
+        builder = TrajectoryBuilder(
+            self._intake.ids.next(),
+            request,
+            alternatives=alternatives,
+            model_route=model_route,
+            subject=subject,
+            on_exit=self._on_exit,
+        )
+        self._intake.open.add(builder, self._clock())
+        return builder
+
+    def _on_exit(self, builder: TrajectoryBuilder, failed: bool) -> None:
+        if failed:
+            self._intake.open.pop(builder.id)
+        elif not builder.is_finished:
+            self.end_trajectory(builder, builder.quality)
+
+    def end_trajectory(self, builder: TrajectoryBuilder, quality: float | None = None) -> InstantResult:
+        """Finish a trajectory and learn from it.
+
+        Args:
+            builder: As `begin_trajectory` returned it.
+            quality: How good the whole was, in [0, 1]; None when nobody said.
+
+        Raises:
+            InvalidValue: a quality outside [0, 1]; the trajectory stays open.
+            StateError: the trajectory is finished already, or was given up.
+        """
+        trajectory = builder.build(quality)
+        self._intake.open.pop(builder.id)
+        return self._submit(trajectory)
+
+    def submit_trajectory(self, trajectory: QueryTrajectory) -> InstantResult:
+        """Learn from a finished trajectory; one with an id learned from before counts once.
+
+        Raises:
+            DimensionMismatch: it is of another width.
+        """
+        if not isinstance(trajectory, QueryTrajectory):
+            raise InvalidValue(f"trajectory: expected a QueryTrajectory, got {type(trajectory).__name__}")
+        self._asked(trajectory.query_embedding)
+        self._intake.open.pop(trajectory.id)
+        return self._submit(trajectory)
+
+    def _submit(self, trajectory: QueryTrajectory) -> InstantResult:
+        learner = self._for_width(trajectory.hidden_dim)
+        with self._lock:
+            if not self._intake.submit(trajectory.id):
+                self._intake.counts["repeated"] += 1
+                return InstantResult(False, False, 0, f"trajectory {trajectory.id} was learned from before")
+            self._intake.counts["requests"] += 1
+            return learner.learn_trajectory(trajectory)
+
+    # -- patterns and loops ----------------------------------------------------------------------------------------
+
+    def find_patterns(self, x: npt.ArrayLike, k: int = 5) -> list[PatternMatch]:
+        """Return the `k` patterns most like the request `x`, shape (d,), best first; each counts an access."""
+        request, learner = self._asked(x)
+        return self._matching(learner, request, whole(k, "k", 1))
+
+    def _matching(self, learner: Learner, request: Floats, k: int) -> list[PatternMatch]:
+        # While a cycle rewrites the patterns, a request reads the published ones and does not wait to count it.
+        if not self._cycle_lock.acquire(blocking=False):
+            return learner.bank.search(request, k)
+        try:
+            return learner.bank.find_similar(request, k, now=self._clock())
+        finally:
+            self._cycle_lock.release()
+
+    def background_learn(self, force: bool = False) -> BackgroundResult:
+        """Run Loop B now: patterns, base adapter, EWC++; requests go on meanwhile.
+
+        Args:
+            force: Run with fewer than `min_trajectories`.
+
+        Raises:
+            LearningError: the refit failed; nothing was changed, nothing lost.
+            PatternExtractionError: clustering failed; nothing was changed, nothing lost.
+        """
+        learner = self._learner
+        if learner is None:
+            return BackgroundResult(0, 0, "no new trajectories")
+        with self._cycle_lock:
+            with self._lock:
+                learner.loops.hand_over()
+            change = learner.loops.compute(now=self._clock(), force=force)
+            with self._lock:
+                result = learner.loops.commit(change, now=self._clock())
+        if result.skipped_reason is None:
+            self._autosave()
+        return result
+
+    def tick(self) -> TickResult:
+        """Do what is due: forget what waited too long, run Loop B at its interval. Throws no trajectory away."""
+        now = self._clock()
+        self._intake.expire(now)
+        learner = self._learner
+        if learner is None:
+            return TickResult(None, "nothing was seen yet", 0)
+        with self._lock:
+            is_due = learner.loops.begin_tick(now)
+        if not is_due:
+            return TickResult(None, "not due, or too few trajectories", learner.loops.waiting_count)
+        result = self.background_learn()
+        return TickResult(result, result.skipped_reason, learner.loops.waiting_count)
+
+    def start_background(self, period_s: float = 60.0) -> None:
+        """Call `tick` every `period_s` seconds in a thread, until `stop_background` or `close`.
+
+        Raises:
+            StateError: it runs already.
+            InvalidValue: a period not above 0.
+        """
+        if not period_s > 0.0:
+            raise InvalidValue(f"period_s: expected a number above 0, got {period_s!r}")
+        with self._lock:
+            if self._worker is not None:
+                raise StateError("the background thread runs already")
+            self._worker = Worker(self.tick, period_s)
+
+    def stop_background(self) -> None:
+        """Stop the background thread, if it runs, and wait for a cycle in progress."""
+        with self._lock:
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
+
+    def flush(self) -> None:
+        """Embed waiting memories, apply waiting signals, and save when the engine was opened on a file."""
+        self.index()
+        with self._lock:
+            if self._learner is not None:
+                self._learner.loops.instant.flush()
+        self._autosave()
+
+    def metrics(self) -> SonaMetrics:
+        """Return every counter; they go on after a restart."""
+        with self._lock:
+            return SonaMetrics.of(self._intake, len(self._memories), self._learner)
+
+    # -- lifetime --------------------------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """Return everything needed to come back bit for bit; unfinished trajectories end here and are counted."""
+        with self._cycle_lock, self._lock:
+            parts: dict[str, State] = {
+                "config": config_state(self.config),
+                "words": self._words.state(),
+                "memories": self._memories.state(),
+                "intake": self._intake.state(),
+            }
+            if self._learner is not None:
+                parts["learner"] = self._learner.state()
+            return State(parts)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to the file `path`, atomically: a crash leaves the old file or the new one.
+
+        Raises:
+            StoreError: it cannot be written; an earlier file is untouched.
+        """
+        write_state(path, _STATE_KIND, self.state())
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        embedder: Embedder | Encoder | EmbedFunction | None = None,
+        responder: Responder | RespondFunction | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Return the engine that was saved; its answers are equal bit for bit.
+
+        Args:
+            path: The file.
+            embedder: The one it was made with, when that was the caller's own.
+            responder: What answers from memories.
+            clock: Seconds since the epoch.
+
+        Raises:
+            StoreError: missing, damaged, truncated, of another format version, or it needs its embedder.
+        """
+        state = read_state(path, _STATE_KIND)
+        config = config_from_state(state.child("config"))
+        words = Words.from_state(state.child("words"), config, embedder, responder)
+        engine = cls(config, responder=responder, clock=clock)
+        engine._words = words
+        engine._memories = Memories.from_state(state.child("memories"))
+        engine._intake = Intake.from_state(state.child("intake"), config)
+        if "learner" in state:
+            engine._learner = Learner.from_state(state.child("learner"), config)
+        return engine
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        config: SonaConfig | None = None,
+        *,
+        embedder: Embedder | Encoder | EmbedFunction | None = None,
+        responder: Responder | RespondFunction | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Return the engine that lives in the file `path`, made when there is none.
+
+        The file is written when the engine is closed, flushed, and after each cycle of Loop B; what came after the
+        last write is lost when the process dies. Only one process at a time may have it open.
+
+        Args:
+            path: The file; its folder must exist.
+            config: Settings of a new file; of an old one, the same or None.
+            embedder: As in the constructor.
+            responder: As in the constructor.
+            clock: Seconds since the epoch.
+
+        Raises:
+            StoreError: the file cannot be read or written, or another process has it open.
+            ConfigError: `config` is not what the file was made with.
+        """
+        target = Path(path)
+        unlock = lock_file(target)
+        try:
+            if target.exists():
+                engine = cls.load(target, embedder=embedder, responder=responder, clock=clock)
+                if config is not None and config != engine.config:
+                    raise ConfigError(f"{target} was made with other settings; open it without config")
+            else:
+                engine = cls(config, embedder=embedder, responder=responder, clock=clock)
+                engine.save(target)
+        except BaseException:
+            unlock()
+            raise
+        engine._path, engine._unlock = target, unlock
+        return engine
+
+    def _autosave(self) -> None:
+        if self._path is not None:
+            self.save(self._path)
+
+    def close(self) -> None:
+        """Stop the background thread and, when opened on a file, save and let go of it. May be called twice."""
+        self.stop_background()
+        try:
+            if self._path is not None:
+                self.flush()
+        finally:
+            unlock, self._unlock, self._path = self._unlock, None, None
+            if unlock is not None:
+                unlock()
+
+    def __enter__(self) -> Self:
+        """Return the engine itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the engine, keeping what was learned even when the block failed."""
+        self.close()

@@ -1,0 +1,257 @@
+"""Everything learned, for vectors of one width: adapters, votes, their calibration, patterns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sona.adapters.base_lora import BaseLoRA
+from sona.adapters.micro_lora import MicroLoRA
+from sona.checks import Floats, matrix, setting_whole
+from sona.config import EwcConfig, SonaConfig
+from sona.errors import ConfigError, InvalidValue, LearningError
+from sona.loops.background import BackgroundLoop
+from sona.loops.coordinator import LoopCoordinator
+from sona.loops.instant import InstantLoop, InstantResult
+from sona.memory.calibrate import Calibrator, ShownList
+from sona.memory.votes import Evidence, Receipt, Showing, VoteMemory, unit
+from sona.patterns.bank import ReasoningBank
+from sona.retention.ewc import EwcPlusPlus
+from sona.state import State
+from sona.types import QueryTrajectory
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Items that may be ranked.
+
+    Args:
+        ids: Item ids, n of them.
+        vectors: Their vectors, shape (n, d).
+        scale: 1 / length of each vector, 0 for a zero vector, shape (n,); None when all have length 1.
+    """
+
+    ids: Sequence[str]
+    vectors: Floats
+    scale: Floats | None
+
+    @classmethod
+    def checked(cls, ids: Sequence[str], vectors: npt.ArrayLike, width: int) -> Candidates:
+        """Return candidates made of caller's input.
+
+        Raises:
+            DimensionMismatch: vectors of another width.
+            InvalidValue: no candidates, ids and vectors differ in number, NaN or infinity.
+        """
+        array = matrix(vectors, width, "vectors")
+        if len(ids) != len(array) or len(array) == 0:
+            raise InvalidValue(f"expected one id per vector and at least one, got {len(ids)} ids, {len(array)} vectors")
+        square = np.einsum("ij,ij->i", array, array)
+        scale = np.zeros_like(square)
+        np.divide(1.0, np.sqrt(square), out=scale, where=square > 0.0)
+        return cls(ids, array, scale)
+
+    def cosines(self, x: Floats) -> Floats:
+        """Return the cosine of every item to `x` of length 1, shape (n,)."""
+        products: Floats = self.vectors @ x
+        return products if self.scale is None else products * self.scale
+
+    def unit_rows(self, rows: npt.NDArray[np.intp]) -> Floats:
+        """Return the unit vectors of some rows."""
+        chosen: Floats = self.vectors[rows]
+        return chosen if self.scale is None else chosen * self.scale[rows, None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """The best candidates, best first: their rows, scores, and what calibration needs to know about them."""
+
+    rows: npt.NDArray[np.intp]
+    scores: Floats
+    shown: ShownList
+
+
+class Learner:
+    """What an engine has learned; a new one leaves vectors and rankings exactly as they are.
+
+    Readers (`adapt`, `score`) never lock: they use published, immutable weights. Writers take turns, which the
+    engine sees to.
+    """
+
+    def __init__(self, hidden_dim: int, config: SonaConfig) -> None:
+        """Make an untrained learner for width `hidden_dim`.
+
+        Raises:
+            ConfigError: a setting does not fit this width.
+        """
+        setting_whole(hidden_dim, "hidden_dim", 1)
+        self.hidden_dim, self.config = hidden_dim, config
+        micro = MicroLoRA(
+            hidden_dim, config.micro_lora_rank, seed=config.seed, trust_region=config.micro_lora_trust_region
+        )
+        ewc = EwcPlusPlus(_ewc_config(config, micro.param_count))
+        base = BaseLoRA(hidden_dim, min(config.base_lora_rank, hidden_dim), config.base_lora_layers)
+        bank = ReasoningBank(config.patterns, hidden_dim=hidden_dim)
+        background = BackgroundLoop(bank, base, ewc, config.background())
+        self.loops = LoopCoordinator(InstantLoop(micro, ewc, config.instant()), background)
+        self.votes = VoteMemory(hidden_dim, config.votes)
+        self.calibrator = Calibrator(config.votes)
+        self.rejected_lists = 0
+
+    @property
+    def micro(self) -> MicroLoRA:
+        """The instant adapter."""
+        return self.loops.instant.micro
+
+    @property
+    def base(self) -> BaseLoRA:
+        """The lasting adapter."""
+        return self.loops.background.base
+
+    @property
+    def bank(self) -> ReasoningBank:
+        """The patterns."""
+        return self.loops.background.bank
+
+    def adapt(self, x: Floats) -> Floats:
+        """Return `x`, shape (d,) or (n, d), corrected by both adapters; untrained, `x` itself."""
+        corrected = self.micro.forward(x)
+        if self.base.layer(0) is not None:
+            corrected = corrected + self.base.delta(0, x)
+        return corrected
+
+    def score(self, x: Floats, candidates: Candidates, k: int) -> Scored:
+        """Return the best `k` candidates for the request `x`, shape (d,).
+
+        The score is the cosine, shifted by the adapters and the votes as far as each has earned it.
+        """
+        weights = self.calibrator.weights
+        asked = unit(x)
+        micro = self.micro.delta(asked)
+        base = self.base.delta(0, asked)
+        heading = asked
+        if weights.micro or weights.base:
+            heading = asked + np.float32(weights.micro) * micro + np.float32(weights.base) * base
+        scores = candidates.cosines(heading)
+        evidence = self.votes.look_up(asked) if self.config.use_votes else None
+        if evidence is not None and evidence.items:
+            scores = self._voted(scores, evidence, candidates.ids)
+        rows = _best(scores, k)
+        vectors = candidates.unit_rows(rows)
+        taken, passed = self._evidence_rows(evidence, [candidates.ids[row] for row in rows.tolist()])
+        shown = ShownList(vectors @ asked, taken, passed, vectors @ micro, vectors @ base)
+        return Scored(rows, scores[rows], shown)
+
+    def _voted(self, scores: Floats, evidence: Evidence, ids: Sequence[str]) -> Floats:
+        row_of = {item: row for row, item in enumerate(ids)}
+        places = [(row_of[item], place) for place, item in enumerate(evidence.items) if item in row_of]
+        if not places:
+            return scores
+        rows, found = (np.array(column, np.intp) for column in zip(*places, strict=True))
+        shifted = scores.copy()
+        shifted[rows] += self.calibrator.weights.votes(evidence.taken[found], evidence.passed[found])
+        return shifted
+
+    def _evidence_rows(self, evidence: Evidence | None, items: Sequence[str]) -> tuple[Floats, Floats]:
+        if evidence is None:
+            empty = np.zeros((len(items), self.votes.bin_count), np.float32)
+            return empty, empty
+        return evidence.rows(items)
+
+    def learn(
+        self, outcome: QueryTrajectory, *, text: str | None, shown: ShownList | None, replaces: Receipt | None
+    ) -> Receipt | None:
+        """Learn from one finished request: calibration, votes, Loop A; return the vote memory's receipt.
+
+        Args:
+            outcome: The request, its steps and what they earned.
+            text: The request in words, if it had any.
+            shown: The list as it was shown; None when it was learned from before, or was no list.
+            replaces: What the vote memory recorded for the earlier version of an amended outcome.
+        """
+        rewards = [step.reward for step in outcome.steps]
+        if shown is not None and all(reward is not None for reward in rewards):
+            try:
+                self.calibrator.learn(shown, np.array(rewards, np.float32))
+            except LearningError:
+                self.rejected_lists += 1
+        if replaces is not None:
+            self.votes.withdraw(replaces)
+        receipt = self._vote(outcome, text)
+        self.loops.on_trajectory(outcome)
+        return receipt
+
+    def learn_trajectory(self, trajectory: QueryTrajectory) -> InstantResult:
+        """Learn from a request that was served elsewhere: votes of the steps that name an item, Loop A."""
+        result = self.loops.on_trajectory(trajectory)
+        self._vote(trajectory, None)
+        return result
+
+    def _vote(self, outcome: QueryTrajectory, text: str | None) -> Receipt | None:
+        showings = _showings(outcome, self.calibrator.weights.examined)
+        if not showings or not self.config.use_votes:
+            return None
+        return self.votes.record(outcome.query_embedding, showings, text)
+
+    def state(self) -> State:
+        """Return everything learned."""
+        return State(
+            {
+                "hidden_dim": self.hidden_dim,
+                "loops": self.loops.state(),
+                "votes": self.votes.state(),
+                "calibration": self.calibrator.state(),
+                "rejected_lists": self.rejected_lists,
+            }
+        )
+
+    @classmethod
+    def from_state(cls, state: State, config: SonaConfig) -> Learner:
+        """Return the learner that `state` was taken from.
+
+        Raises:
+            StoreError: the state is incomplete, damaged or of another width.
+        """
+        learner = cls(state.whole("hidden_dim"), config)
+        learner.loops = LoopCoordinator.from_state(state.child("loops"), config.instant(), config.background())
+        learner.votes = VoteMemory.from_state(state.child("votes"), config.votes)
+        learner.calibrator = Calibrator.from_state(state.child("calibration"), config.votes)
+        learner.rejected_lists = state.whole("rejected_lists")
+        return learner
+
+
+def _ewc_config(config: SonaConfig, param_count: int) -> EwcConfig:
+    if config.ewc is None:
+        return EwcConfig(param_count=param_count, learning_rate=config.micro_lora_lr)
+    if config.ewc.param_count != param_count:
+        raise ConfigError(
+            f"ewc.param_count: the micro adapter has {param_count} parameters, got {config.ewc.param_count}"
+        )
+    return config.ewc
+
+
+def _best(scores: Floats, k: int) -> npt.NDArray[np.intp]:
+    # Best first; equal scores in the order the candidates came, so that a ranking never depends on chance.
+    if k < len(scores):
+        least = np.partition(scores, len(scores) - k)[len(scores) - k]
+        rows = np.flatnonzero(scores >= least)
+    else:
+        rows = np.arange(len(scores))
+    return rows[np.argsort(-scores[rows], kind="stable")][:k]
+
+
+def _showings(outcome: QueryTrajectory, examined: Floats) -> list[Showing]:
+    # What the vote memory may know: steps with an id and a reward; without any, the first is the answer.
+    last = len(examined) - 1
+    showings = [
+        Showing(step.ref, step.reward, float(examined[min(place, last)]) if outcome.alternatives else 1.0)
+        for place, step in enumerate(outcome.steps)
+        if step.ref is not None and step.reward is not None
+    ]
+    if showings or outcome.final_quality is None or not outcome.steps:
+        return showings
+    first = outcome.steps[0]
+    return [] if first.ref is None else [Showing(first.ref, outcome.final_quality)]

@@ -1,0 +1,174 @@
+"""The engine's own memories: texts with an id and, once indexed, a vector each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from sona.checks import Floats, matrix, nonempty_text, vector
+from sona.errors import InvalidValue, StoreError
+from sona.memory.votes import unit
+from sona.state import State
+
+
+class Memories:
+    """Texts by id, in the order they came; a text remembered twice is one memory.
+
+    Vectors are unit length. A memory added without one waits for `index`.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._row_of: dict[str, int] = {}
+        self._id_of_text: dict[str, str] = {}
+        self._texts: list[str] = []
+        self._ids: tuple[str, ...] | None = ()
+        self._vectors: Floats = np.zeros((0, 0), np.float32)
+        self._unindexed: set[int] = set()
+        self._given: dict[int, Floats] = {}
+
+    def __len__(self) -> int:
+        """Return how many memories there are."""
+        return len(self._texts)
+
+    def __contains__(self, id: str) -> bool:  # noqa: A002 - the memory's own word for it
+        """Return True when a memory has this id."""
+        return id in self._row_of
+
+    @property
+    def waiting_count(self) -> int:
+        """Memories that have no vector yet."""
+        return len(self._unindexed)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids in row order."""
+        if self._ids is None:
+            self._ids = tuple(self._row_of)
+        return self._ids
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Texts in row order."""
+        return tuple(self._texts)
+
+    @property
+    def vectors(self) -> Floats:
+        """Unit vectors in row order, shape (n, d); read-only, and replaced whole when anything changes."""
+        return self._vectors
+
+    def row(self, id: str) -> int:  # noqa: A002 - the memory's own word for it
+        """Return the row of a memory, or raise InvalidValue."""
+        if id not in self._row_of:
+            raise InvalidValue(f"no memory has the id {id!r}")
+        return self._row_of[id]
+
+    def text(self, id: str) -> str:  # noqa: A002 - the memory's own word for it
+        """Return the text of a memory, or raise InvalidValue."""
+        return self._texts[self.row(id)]
+
+    def add(self, text: str, id: str | None = None, given: Floats | None = None) -> str:  # noqa: A002
+        """Add a memory and return its id; the same id again replaces its text, the same text again is one memory.
+
+        Args:
+            text: What to remember.
+            id: Its id; made up when None.
+            given: Its vector, shape (d,), when the caller has embedded it.
+
+        Raises:
+            InvalidValue: an empty text or id, or a vector that cannot be used; nothing was added.
+        """
+        nonempty_text(text, "text")
+        row_vector = None if given is None else unit(vector(given, what="vector"))
+        if id is None:
+            known = self._id_of_text.get(text)
+            if known is not None and row_vector is None:
+                return known
+            id = known or self._new_id()  # noqa: A001
+        row = self._row_of.get(nonempty_text(id, "id"))
+        if row is None:
+            row = len(self._texts)
+            self._texts.append(text)
+            self._row_of[id] = row
+            self._ids = None
+        elif self._texts[row] == text and row_vector is None:
+            return id
+        else:
+            self._id_of_text.pop(self._texts[row], None)
+            self._texts[row] = text
+        self._id_of_text.setdefault(text, id)
+        self._unindexed.add(row)
+        self._given.pop(row, None)
+        if row_vector is not None:
+            self._given[row] = row_vector
+        return id
+
+    def _new_id(self) -> str:
+        number = len(self._texts) + 1
+        while f"m{number}" in self._row_of:
+            number += 1
+        return f"m{number}"
+
+    def index(self, embed: Callable[[Sequence[str]], Floats], *, anew: bool = False) -> int:
+        """Give every waiting memory a vector, or all of them `anew`; return how many were embedded.
+
+        Raises:
+            DimensionMismatch: the vectors differ in width; nothing was changed.
+        """
+        rows = sorted(range(len(self._texts)) if anew else self._unindexed)
+        if not rows:
+            return 0
+        to_embed = [row for row in rows if row not in self._given]
+        embedded = unit(matrix(embed([self._texts[row] for row in to_embed]))) if to_embed else None
+        width = embedded.shape[1] if embedded is not None else next(iter(self._given.values())).shape[0]
+        fresh = np.zeros((len(self._texts), width), np.float32)
+        if len(self._vectors):
+            fresh[: len(self._vectors)] = matrix(self._vectors, width, "memory vectors")
+        for row in rows:
+            if row in self._given:
+                fresh[row] = vector(self._given[row], width, "memory vector")
+        if embedded is not None:
+            fresh[to_embed] = embedded
+        fresh.flags.writeable = False
+        self._vectors = fresh
+        self._unindexed.clear()
+        return len(to_embed)
+
+    def state(self) -> State:
+        """Return everything needed to come back bit for bit."""
+        given = sorted(self._given)
+        rows = np.stack([self._given[row] for row in given]) if given else np.zeros((0, 0), np.float32)
+        return State(
+            {
+                "ids": list(self.ids),
+                "texts": list(self._texts),
+                "vectors": self._vectors,
+                "unindexed": np.array(sorted(self._unindexed), np.int64),
+                "given_rows": np.array(given, np.int64),
+                "given": rows,
+            }
+        )
+
+    @classmethod
+    def from_state(cls, state: State) -> Memories:
+        """Return the memories that `state` was taken from.
+
+        Raises:
+            StoreError: the state is incomplete or damaged.
+        """
+        memories = cls()
+        ids, memories._texts = state.texts("ids"), state.texts("texts")
+        if len(ids) != len(memories._texts):
+            raise StoreError("saved state: memories/ids and memories/texts differ in number")
+        memories._row_of = {id: row for row, id in enumerate(ids)}  # noqa: A001
+        memories._ids = None
+        for id, text in zip(ids, memories._texts, strict=True):  # noqa: A001
+            memories._id_of_text.setdefault(text, id)
+        memories._vectors = state.floats("vectors", None, None)
+        memories._vectors.flags.writeable = False
+        memories._unindexed = set(state.wholes("unindexed", None).tolist())
+        given_rows = state.wholes("given_rows", None).tolist()
+        given = state.floats("given", len(given_rows), None)
+        memories._given = dict(zip(given_rows, given, strict=True))
+        return memories

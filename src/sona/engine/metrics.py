@@ -1,0 +1,99 @@
+"""The engine's counters in one record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from sona.engine.intake import Intake
+from sona.engine.learner import Learner
+from sona.loops.instant import InstantMetrics
+from sona.memory.calibrate import Gains
+
+
+@dataclass(frozen=True, slots=True)
+class SonaMetrics:
+    """Counters over the engine's whole life, restarts included, and gauges of the present.
+
+    Args:
+        requests: Requests served or submitted.
+        feedbacks: Requests that earned feedback.
+        amended: Times feedback was changed later.
+        repeated: Times feedback or a trajectory came again and counted once.
+        unknown: Times feedback named an id that is not held.
+        awaiting_feedback: Requests held for feedback now.
+        unanswered: Requests that went without feedback.
+        open_trajectories: Trajectories being recorded now.
+        expired: Unfinished trajectories given up.
+        memories: Texts remembered.
+        hidden_dim: Width of embeddings; None before the first.
+        version: Version in force; one per cycle of Loop B.
+        learned: Trajectories Loop B has learned from.
+        waiting: Trajectories waiting for Loop B.
+        patterns: Patterns in the bank.
+        ewc_tasks: Tasks protected by EWC++.
+        past_requests: Distinct requests in the vote memory.
+        evicted_requests: Requests that had to make room there.
+        rejected_lists: Lists calibration refused because the update was not finite.
+        gains: What each part of the score has won on lists it had not learned from.
+        reach_trust: Share of its weight that the reach of votes has earned, in [0, 1].
+        instant: Counters of Loop A.
+    """
+
+    requests: int
+    feedbacks: int
+    amended: int
+    repeated: int
+    unknown: int
+    awaiting_feedback: int
+    unanswered: int
+    open_trajectories: int
+    expired: int
+    memories: int
+    hidden_dim: int | None = None
+    version: int = 0
+    learned: int = 0
+    waiting: int = 0
+    patterns: int = 0
+    ewc_tasks: int = 0
+    past_requests: int = 0
+    evicted_requests: int = 0
+    rejected_lists: int = 0
+    gains: Gains = field(default_factory=Gains)
+    reach_trust: float = 0.0
+    instant: InstantMetrics | None = None
+
+    @classmethod
+    def of(cls, intake: Intake, memory_count: int, learner: Learner | None) -> SonaMetrics:
+        """Return the counters of an engine's parts."""
+        counts = intake.counts
+        common = cls(
+            requests=counts["requests"],
+            feedbacks=counts["feedbacks"],
+            amended=counts["amended"],
+            repeated=counts["repeated"],
+            unknown=counts["unknown"],
+            awaiting_feedback=len(intake.served),
+            unanswered=intake.served.unanswered_count,
+            open_trajectories=len(intake.open),
+            expired=counts["expired"] + intake.open.expired_count,
+            memories=memory_count,
+        )
+        return common if learner is None else common._with(learner)
+
+    def _with(self, learner: Learner) -> SonaMetrics:
+        background, votes, gains = learner.loops.background, learner.votes, learner.calibrator.gains
+        return replace(
+            self,
+            hidden_dim=learner.hidden_dim,
+            version=background.version,
+            learned=background.learned_count,
+            waiting=learner.loops.waiting_count,
+            patterns=background.bank.pattern_count,
+            ewc_tasks=background.ewc.task_count,
+            past_requests=len(votes),
+            evicted_requests=votes.evicted_count,
+            rejected_lists=learner.rejected_lists,
+            gains=gains,
+            reach_trust=learner.calibrator.trust(gains.reach),
+            instant=learner.loops.instant.metrics(),
+        )

@@ -1,0 +1,298 @@
+"""Loop B: what many requests teach together.
+
+A cycle tests whether the stream has changed, protects what the micro adapter learned before the change, adds the
+new trajectories to additive statistics, refits layer 0 of the base adapter from all of them, and extracts patterns.
+It works on copies and returns a change; `commit` swaps it in. A cycle that skips or fails loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sona.adapters.base_lora import BaseLoRA, FitResult
+from sona.adapters.micro_lora import MicroLoRA
+from sona.adapters.signal import LearningSignal
+from sona.adapters.statistics import RidgeStatistics
+from sona.checks import Floats
+from sona.config import BackgroundConfig
+from sona.errors import StateError
+from sona.patterns.bank import ReasoningBank
+from sona.patterns.extract import ExtractionResult
+from sona.patterns.ring import AddOutcome
+from sona.retention.boundary import BoundaryResult
+from sona.retention.ewc import EwcPlusPlus
+from sona.retention.results import FisherUpdate, TaskChange
+from sona.state import State
+from sona.trajectory import trajectories_from_state, trajectories_state
+from sona.types import QueryTrajectory
+
+_BATCH = 256  # per-example gradients held at once
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundResult:
+    """What a cycle of Loop B did, and what it left out and why.
+
+    Args:
+        version: Number of the committed version; that in force when the cycle was skipped.
+        trajectories: Trajectories learned from.
+        skipped_reason: Why nothing was done; None for a full cycle.
+        boundary: Whether the stream has changed.
+        task: The task protected because of it.
+        fisher: What EWC++ took in.
+        fit: The base adapter's refit.
+        extraction: The patterns found.
+        folded: Whether the micro adapter was absorbed.
+    """
+
+    version: int
+    trajectories: int
+    skipped_reason: str | None = None
+    boundary: BoundaryResult | None = None
+    task: TaskChange | None = None
+    fisher: FisherUpdate | None = None
+    fit: FitResult | None = None
+    extraction: ExtractionResult | None = None
+    folded: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BackgroundChange:
+    """A cycle's outcome, not yet in force."""
+
+    result: BackgroundResult
+    learned: int
+    base: BaseLoRA | None = None
+    ewc: EwcPlusPlus | None = None
+    statistics: RidgeStatistics | None = None
+
+
+class BackgroundLoop:
+    """Consolidates trajectories in cycles; every trajectory is learned from once.
+
+    Args:
+        bank: Where patterns live.
+        base: The lasting adapter.
+        ewc: What protects the micro adapter.
+        config: Settings.
+    """
+
+    def __init__(
+        self, bank: ReasoningBank, base: BaseLoRA, ewc: EwcPlusPlus, config: BackgroundConfig | None = None
+    ) -> None:
+        """Start with nothing learned."""
+        self.config = config or BackgroundConfig()
+        self.bank, self.base, self.ewc = bank, base, ewc
+        self.statistics = RidgeStatistics(base.hidden_dim)
+        self._pending: list[QueryTrajectory] = []
+        self._version = 0
+        self._cycles = 0
+        self._learned = 0
+
+    @property
+    def pending_count(self) -> int:
+        """Trajectories the next cycle would learn from."""
+        return len(self._pending)
+
+    @property
+    def version(self) -> int:
+        """Number of the version in force; 0 before the first cycle."""
+        return self._version
+
+    @property
+    def learned_count(self) -> int:
+        """Trajectories learned from over the loop's whole life."""
+        return self._learned
+
+    def add(self, trajectories: Iterable[QueryTrajectory]) -> int:
+        """Take in trajectories for the next cycle; return how many. One that was taken in before counts once.
+
+        Raises:
+            DimensionMismatch: one is of another width; those before it were taken in.
+        """
+        taken = 0
+        for trajectory in trajectories:
+            if self.bank.add_trajectory(trajectory) is not AddOutcome.REPEATED:
+                self._pending.append(trajectory)
+                taken += 1
+        return taken
+
+    def run_cycle(
+        self, micro: MicroLoRA, *, baseline: float = 0.5, now: float = 0.0, force: bool = False
+    ) -> BackgroundChange:
+        """Compute one cycle over all pending trajectories; nothing is in force before `commit`.
+
+        Args:
+            micro: The instant adapter, read only.
+            baseline: What a request usually earns, in [0, 1].
+            now: Seconds.
+            force: Run with fewer than `min_trajectories`.
+
+        Raises:
+            LearningError: the refit failed; nothing was changed.
+            PatternExtractionError: clustering failed; nothing was changed.
+        """
+        batch = tuple(self._pending)
+        reason = self._why_not(len(batch), force)
+        if reason is not None:
+            return BackgroundChange(BackgroundResult(self._version, 0, reason), 0)
+        rng = np.random.default_rng([self.config.seed, self._cycles])
+        ewc = EwcPlusPlus.from_state(self.ewc.state())
+        boundary, task = self._detect(ewc, micro, batch, now, rng)
+        fisher = self._fisher(ewc, micro, batch, baseline)
+        statistics = RidgeStatistics.from_state(self.statistics.state())
+        self._accumulate(statistics, batch, baseline)
+        base = BaseLoRA.from_state(self.base.state())
+        fit = base.fit_layer(0, statistics, self.config.regularisation, self.config.strength)
+        extraction = self.bank.extract_patterns(now=now, rng=rng)
+        result = BackgroundResult(
+            self._version + 1, len(batch), None, boundary, task, fisher, fit, extraction, folded=True
+        )
+        return BackgroundChange(result, len(batch), base, ewc, statistics)
+
+    def _why_not(self, count: int, force: bool) -> str | None:
+        if count == 0:
+            return "no new trajectories"
+        if not force and count < self.config.min_trajectories:
+            return f"{count} of {self.config.min_trajectories} trajectories are there; they wait for the next cycle"
+        return None
+
+    def commit(self, change: BackgroundChange, micro: MicroLoRA) -> BackgroundResult:
+        """Put a change in force: new base, statistics and EWC++, and the micro adapter folded into them.
+
+        The trajectories behind the micro adapter's steps are in the base adapter's statistics now, so its up factor
+        returns to zero, and the protected points of EWC++ move with it.
+
+        Raises:
+            StateError: another change was committed since this one was computed.
+        """
+        result = change.result
+        if change.base is None or change.ewc is None or change.statistics is None:
+            return result
+        if result.version != self._version + 1:
+            raise StateError(f"version {result.version} does not follow version {self._version}; run the cycle again")
+        before = micro.flat()
+        micro.fold()
+        change.ewc.rebase(before - micro.flat())
+        self.base, self.ewc, self.statistics = change.base, change.ewc, change.statistics
+        del self._pending[: change.learned]
+        self._version = result.version
+        self._cycles += 1
+        self._learned += change.learned
+        return result
+
+    def _detect(
+        self,
+        ewc: EwcPlusPlus,
+        micro: MicroLoRA,
+        batch: Sequence[QueryTrajectory],
+        now: float,
+        rng: np.random.Generator,
+    ) -> tuple[BoundaryResult, TaskChange | None]:
+        judged = [t for t in batch if t.supersedes is None]
+        embeddings = np.array([t.query_embedding for t in judged], np.float32).reshape(len(judged), micro.hidden_dim)
+        known = [t.quality for t in judged if t.quality is not None]
+        losses = 1.0 - np.array(known, np.float32) if len(known) == len(judged) else None
+        boundary = ewc.detect_task_boundary(embeddings, losses, rng=rng)
+        task = ewc.start_new_task(micro.flat(), now) if boundary.is_boundary else None
+        return boundary, task
+
+    def _fisher(
+        self, ewc: EwcPlusPlus, micro: MicroLoRA, batch: Sequence[QueryTrajectory], baseline: float
+    ) -> FisherUpdate:
+        examples = 0
+        gradients: list[Floats] = []
+        for trajectory in batch:
+            signal = self._signal(trajectory, baseline)
+            if signal.is_push:
+                gradients.append(micro.flat_gradient(signal.query_embedding, signal.gradient_estimate))
+            if len(gradients) == _BATCH:
+                examples += ewc.update_fisher(np.array(gradients)).examples
+                gradients.clear()
+        if gradients:
+            examples += ewc.update_fisher(np.array(gradients)).examples
+        return FisherUpdate(examples > 0, examples, None if examples else "no trajectory had anything to teach")
+
+    def _signal(self, trajectory: QueryTrajectory, baseline: float) -> LearningSignal:
+        return LearningSignal.from_trajectory(
+            trajectory,
+            baseline=baseline,
+            quality_threshold=self.config.quality_threshold,
+            temperature=self.config.temperature,
+        )
+
+    def _accumulate(self, statistics: RidgeStatistics, batch: Sequence[QueryTrajectory], baseline: float) -> None:
+        x, y, weights = [], [], []
+        for trajectory in batch:
+            for version, sign in ((trajectory, 1.0), (trajectory.supersedes, -1.0)):
+                target = None if version is None else self._target(version, baseline)
+                if version is not None and target is not None:
+                    x.append(_direction(version.query_embedding))
+                    y.append(target)
+                    weights.append(sign)
+        taken = np.array(weights) > 0.0
+        if not weights:
+            return
+        queries, targets = np.array(x, np.float32), np.array(y, np.float32)
+        if taken.any():
+            statistics.add(queries[taken], targets[taken])
+        if not taken.all():
+            statistics.subtract(queries[~taken], targets[~taken])
+
+    def _target(self, trajectory: QueryTrajectory, baseline: float) -> Floats | None:
+        # Where the request should have pointed: the mean of what it took, or a step along the signal of a sequence.
+        query = _direction(trajectory.query_embedding)
+        rewards = np.array([step.reward or 0.0 for step in trajectory.steps], np.float32)
+        if trajectory.alternatives and any(step.reward is not None for step in trajectory.steps):
+            rewards[rewards < self.config.quality_threshold] = 0.0
+            if not rewards.any():
+                return None
+            taken = np.array([_direction(step.activations) for step in trajectory.steps], np.float32)
+            mean: Floats = (rewards / rewards.sum()) @ taken
+            return mean
+        signal = self._signal(trajectory, baseline)
+        if not signal.is_push:
+            return None
+        # g = mean advantage x activation; the part along x changes no direction.
+        g = signal.gradient_estimate
+        step: Floats = query + g - (g @ query) * query
+        return step
+
+    def state(self) -> State:
+        """Return everything the loop holds, bank, base adapter and EWC++ included."""
+        return State(
+            {
+                "bank": self.bank.state(),
+                "base": self.base.state(),
+                "ewc": self.ewc.state(),
+                "statistics": self.statistics.state(),
+                "pending": trajectories_state(self._pending),
+                "version": self._version,
+                "cycles": self._cycles,
+                "learned": self._learned,
+            }
+        )
+
+    @classmethod
+    def from_state(cls, state: State, config: BackgroundConfig | None = None) -> BackgroundLoop:
+        """Return the loop that `state` was taken from.
+
+        Raises:
+            StoreError: the state is incomplete or damaged.
+        """
+        bank = ReasoningBank.from_state(state.child("bank"))
+        base = BaseLoRA.from_state(state.child("base"))
+        loop = cls(bank, base, EwcPlusPlus.from_state(state.child("ewc")), config)
+        loop.statistics = RidgeStatistics.from_state(state.child("statistics"))
+        loop._pending = trajectories_from_state(state.child("pending"))
+        loop._version, loop._cycles = state.whole("version"), state.whole("cycles")
+        loop._learned = state.whole("learned")
+        return loop
+
+
+def _direction(x: Floats) -> Floats:
+    length = float(np.sqrt(np.dot(x, x)))
+    return x if length == 0.0 else x / np.float32(length)

@@ -1,0 +1,140 @@
+"""The rhythm: Loop A on every trajectory, Loop B when it is due. Time is an argument; who calls `tick` decides when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sona.config import BackgroundConfig, InstantConfig
+from sona.loops.background import BackgroundChange, BackgroundLoop, BackgroundResult
+from sona.loops.instant import InstantLoop, InstantResult
+from sona.state import State
+from sona.types import QueryTrajectory
+
+
+@dataclass(frozen=True, slots=True)
+class TickResult:
+    """What a tick did.
+
+    Args:
+        background: The cycle of Loop B that ran; None when it was not due.
+        reason: Why Loop B did not run; None when it did.
+        waiting: Trajectories waiting for Loop B.
+    """
+
+    background: BackgroundResult | None
+    reason: str | None
+    waiting: int
+
+
+class LoopCoordinator:
+    """Joins the loops: what Loop A records reaches Loop B, and what Loop B learns constrains Loop A.
+
+    `tick` never throws trajectories away: when Loop B is not due or has too few, they wait.
+
+    >>> from sona.adapters.base_lora import BaseLoRA
+    >>> from sona.adapters.micro_lora import MicroLoRA
+    >>> from sona.config import EwcConfig
+    >>> from sona.patterns.bank import ReasoningBank
+    >>> from sona.retention.ewc import EwcPlusPlus
+    >>> micro = MicroLoRA(2, 1)
+    >>> ewc = EwcPlusPlus(EwcConfig(param_count=micro.param_count))
+    >>> loops = LoopCoordinator(InstantLoop(micro, ewc), BackgroundLoop(ReasoningBank(), BaseLoRA(2, 1, 1), ewc))
+    >>> recorded = loops.on_trajectory(QueryTrajectory(1, [1.0, 0.0], final_quality=1.0)).recorded
+    >>> loops.tick(now=0.0).waiting, loops.run_background(now=0.0, force=True).trajectories
+    (1, 1)
+    """
+
+    def __init__(self, instant: InstantLoop, background: BackgroundLoop) -> None:
+        """Join two loops over the same micro adapter."""
+        self.instant = instant
+        self.background = background
+        self._last_cycle: float | None = None
+
+    @property
+    def waiting_count(self) -> int:
+        """Trajectories recorded and not yet learned from by Loop B."""
+        return len(self.instant.buffer) + self.background.pending_count
+
+    def on_trajectory(self, trajectory: QueryTrajectory) -> InstantResult:
+        """Run Loop A on one finished trajectory."""
+        return self.instant.on_trajectory(trajectory)
+
+    def is_due(self, now: float) -> bool:
+        """Return True when Loop B has waited its interval and has enough to learn from."""
+        enough = self.waiting_count >= self.background.config.min_trajectories
+        waited = 0.0 if self._last_cycle is None else now - self._last_cycle
+        return enough and waited >= self.background.config.interval_s
+
+    def begin_tick(self, now: float) -> bool:
+        """Return True when Loop B is due; the first tick starts the interval."""
+        if self._last_cycle is None:
+            self._last_cycle = now
+        return self.is_due(now)
+
+    def tick(self, now: float) -> TickResult:
+        """Run Loop B when it is due.
+
+        Args:
+            now: Seconds, a clock that does not go back.
+        """
+        if not self.begin_tick(now):
+            return TickResult(None, "not due, or too few trajectories", self.waiting_count)
+        result = self.run_background(now=now)
+        return TickResult(result, result.skipped_reason, self.waiting_count)
+
+    def run_background(self, *, now: float, force: bool = False) -> BackgroundResult:
+        """Run one cycle of Loop B now and put it in force.
+
+        Args:
+            now: Seconds.
+            force: Run with fewer than `min_trajectories`.
+        """
+        self.hand_over()
+        return self.commit(self.compute(now=now, force=force), now=now)
+
+    def hand_over(self) -> int:
+        """Move what Loop A recorded to Loop B, as far as there is room; return how many were new."""
+        room = max(self.instant.buffer.capacity - self.background.pending_count, 0)
+        return self.background.add(self.instant.buffer.drain_n(room))
+
+    def compute(self, *, now: float, force: bool = False) -> BackgroundChange:
+        """Compute a cycle without putting it in force; requests may learn meanwhile."""
+        return self.background.run_cycle(self.instant.micro, baseline=self.instant.baseline.value, now=now, force=force)
+
+    def commit(self, change: BackgroundChange, *, now: float) -> BackgroundResult:
+        """Put a cycle in force; what Loop A learned while it was computed is learned again on top of it."""
+        result = self.background.commit(change, self.instant.micro)
+        if result.skipped_reason is None:
+            self._last_cycle = now
+            self.instant.ewc = self.background.ewc
+            for trajectory in self.instant.buffer.snapshot():
+                self.instant.relearn(trajectory)
+        return result
+
+    def state(self) -> State:
+        """Return both loops and when Loop B last ran."""
+        return State(
+            {
+                "instant": self.instant.state(),
+                "background": self.background.state(),
+                "last_cycle": [] if self._last_cycle is None else [self._last_cycle],
+            }
+        )
+
+    @classmethod
+    def from_state(
+        cls,
+        state: State,
+        instant_config: InstantConfig | None = None,
+        background_config: BackgroundConfig | None = None,
+    ) -> LoopCoordinator:
+        """Return the coordinator that `state` was taken from.
+
+        Raises:
+            StoreError: the state is incomplete or damaged.
+        """
+        background = BackgroundLoop.from_state(state.child("background"), background_config)
+        coordinator = cls(InstantLoop.from_state(state.child("instant"), background.ewc, instant_config), background)
+        last = state.listing("last_cycle")
+        coordinator._last_cycle = float(last[0]) if last and isinstance(last[0], (int, float)) else None
+        return coordinator

@@ -1,0 +1,282 @@
+"""Calibration: what similarity, votes and adapters are worth on the data at hand, learned from what people take.
+
+One model says which of the shown items is taken:
+
+    log-odds = a * similarity + t * f(T) - p * f(P) + m * micro shift + b * base shift + display bias of the position
+
+where T and P pool the evidence of the vote memory, T = T_same + sum over bins of reach_bin * T_bin (P alike), and
+f(z) = s * log(1 + z / s) lets further observations of one kind count less. A list with at least one reward is one
+observation of a conditional logit; the parameters follow it by an online Laplace approximation (a Gaussian
+posterior, updated once per list), from priors that trust the same request and nothing beyond it.
+
+Whatever reaches beyond the same request - the reach of neighbours, the micro adapter, the base adapter - is scored
+on every list before anything is learned from it. Its weight is multiplied by sigmoid(gain - gate), where gain is the
+log-likelihood it has won so far, in nats: the prequential weight of a model against the one without the part.
+
+Sources: McFadden 1974, conditional logit; Chapelle and Li 2011, online Laplace; Dawid 1984, prequential analysis;
+Craswell et al. 2008, position bias.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sona.checks import Floats
+from sona.config import VoteConfig
+from sona.errors import LearningError
+from sona.state import State
+
+Doubles = npt.NDArray[np.float64]
+
+# Layout of the parameter vector: five scalars, one reach per bin, one bias per position.
+_SIMILARITY, _TAKEN, _PASSED, _MICRO, _BASE, _REACH = 0, 1, 2, 3, 4, 5
+_PRIOR_MEAN = (4.0, 1.0, 1.0, 0.0, 0.0)
+_PRIOR_SD = (1.0, 0.3, 0.3, 1.0, 1.0)
+_REACH_SD = 0.5
+_POSITION_SD = 1.0
+_POSITION_DECAY = 0.5  # examined with chance position ** -0.5 until the data say otherwise
+_LEAST_SIMILARITY = 1.0  # the score stays in units of similarity, so its weight may not vanish
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShownList:
+    """One list as it was shown, position by position.
+
+    Args:
+        similarity: Cosine of the request and each item, shape (m,).
+        taken: Evidence by bin, shape (m, 1 + bins).
+        passed: Evidence by bin, shape (m, 1 + bins).
+        micro: What the micro adapter adds to the cosine, shape (m,).
+        base: What the base adapter adds to the cosine, shape (m,).
+    """
+
+    similarity: Floats
+    taken: Floats
+    passed: Floats
+    micro: Floats
+    base: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Gains:
+    """Log-likelihood won by each part on lists it had not learned from, in nats, and how many lists there were."""
+
+    reach: float = 0.0
+    micro: float = 0.0
+    base: float = 0.0
+    lists: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """Published weights in units of similarity (cosine); never changed, only replaced.
+
+    Args:
+        taken: Worth of one unit of evidence for an item.
+        passed: Worth of one unit of evidence against it.
+        reach: Share of a neighbour's evidence that counts, by bin, shape (1 + bins,); the same request counts whole.
+        micro: Strength of the micro adapter.
+        base: Strength of the base adapter.
+        examined: Chance that a position is looked at, relative to the first, shape (positions,).
+        saturation: Observations beyond which further ones count less.
+    """
+
+    taken: float
+    passed: float
+    reach: Floats
+    micro: float
+    base: float
+    examined: Floats
+    saturation: float
+
+    def votes(self, taken: Floats, passed: Floats) -> Floats:
+        """Return what evidence of shape (m, 1 + bins) adds to the similarity, shape (m,)."""
+        pro = np.log1p((taken @ self.reach) / self.saturation)
+        con = np.log1p((passed @ self.reach) / self.saturation)
+        score: Floats = np.float32(self.saturation) * (np.float32(self.taken) * pro - np.float32(self.passed) * con)
+        return score
+
+
+class Calibrator:
+    """Learns what each part of a score is worth; an untrained one trusts the same request alone.
+
+    Args:
+        config: Settings.
+    """
+
+    def __init__(self, config: VoteConfig | None = None) -> None:
+        """Start from the priors."""
+        self.config = config or VoteConfig()
+        self._bins = len(self.config.similarity_edges)
+        bias = -_POSITION_DECAY * np.log(np.arange(1, self.config.positions + 1))
+        self._mean: Doubles = np.concatenate([_PRIOR_MEAN, np.zeros(self._bins), bias])
+        sd = [*_PRIOR_SD, *[_REACH_SD] * self._bins, *[_POSITION_SD] * self.config.positions]
+        self._precision: Doubles = np.diag(np.asarray(sd, np.float64) ** -2)
+        self._gains = Gains()
+        self._weights = self._publish()
+
+    @property
+    def weights(self) -> Weights:
+        """The weights in force."""
+        return self._weights
+
+    @property
+    def gains(self) -> Gains:
+        """What each part has won so far."""
+        return self._gains
+
+    def trust(self, gain: float) -> float:
+        """Return the share of its weight that a part with this gain (nats) gets, in (0, 1)."""
+        return 1.0 / (1.0 + math.exp(min(self.config.gate_nats - gain, 700.0)))
+
+    def learn(self, shown: ShownList, rewards: Floats) -> bool:
+        """Score every part on this list, then learn from it; False for a list without a reward.
+
+        Args:
+            shown: The list as it was shown.
+            rewards: What each position earned, in [0, 1], shape (m,).
+
+        Raises:
+            LearningError: the update is not finite; nothing was changed.
+        """
+        reward = np.asarray(rewards, np.float64)
+        if len(reward) < 2 or not float(reward.sum()) > 0.0:
+            return False
+        gains = self._scored(shown, reward)
+        mean, precision = self._updated(shown, reward)
+        if not (np.isfinite(mean).all() and np.isfinite(precision).all()):
+            raise LearningError("calibration: the update is not finite; it was not applied")
+        self._mean, self._precision, self._gains = mean, precision, gains
+        self._weights = self._publish()
+        return True
+
+    def _position(self, count: int) -> npt.NDArray[np.intp]:
+        return np.minimum(np.arange(count), self.config.positions - 1)
+
+    def _log_odds(self, shown: ShownList, mean: Doubles) -> Doubles:
+        s = self.config.saturation
+        reach = np.concatenate([[1.0], mean[_REACH : _REACH + self._bins]])
+        pro, con = np.log1p((shown.taken @ reach) / s), np.log1p((shown.passed @ reach) / s)
+        bias = mean[_REACH + self._bins :][self._position(len(pro))]
+        odds: Doubles = (
+            mean[_SIMILARITY] * shown.similarity
+            + s * (mean[_TAKEN] * pro - mean[_PASSED] * con)
+            + mean[_MICRO] * shown.micro
+            + mean[_BASE] * shown.base
+            + bias
+        )
+        return odds
+
+    def _scored(self, shown: ShownList, reward: Doubles) -> Gains:
+        # Each part against the model without it, the others at the weight they have earned.
+        full = self._earned()
+        alone = slice(_REACH, _REACH + self._bins)
+
+        def gain(part: slice | int) -> float:
+            with_part, without = full.copy(), full.copy()
+            with_part[part], without[part] = self._mean[part], 0.0
+            return _log_likelihood(self._log_odds(shown, with_part), reward) - _log_likelihood(
+                self._log_odds(shown, without), reward
+            )
+
+        old = self._gains
+        return Gains(
+            reach=old.reach + gain(alone),
+            micro=old.micro + (gain(_MICRO) if shown.micro.any() else 0.0),
+            base=old.base + (gain(_BASE) if shown.base.any() else 0.0),
+            lists=old.lists + 1,
+        )
+
+    def _earned(self) -> Doubles:
+        earned = self._mean.copy()
+        earned[_REACH : _REACH + self._bins] *= self.trust(self._gains.reach)
+        earned[_MICRO] *= self.trust(self._gains.micro)
+        earned[_BASE] *= self.trust(self._gains.base)
+        return earned
+
+    def _updated(self, shown: ShownList, reward: Doubles) -> tuple[Doubles, Doubles]:
+        # One Gauss-Newton step of the Laplace approximation at the current mean, linear in the reach.
+        mean = self._mean
+        features = self._features(shown)
+        odds = self._log_odds(shown, mean)
+        p = _softmax(odds)
+        centre = p @ features
+        total = float(reward.sum())
+        gradient = reward @ features - total * centre
+        curvature = total * ((features * p[:, None]).T @ features - np.outer(centre, centre))
+        precision = self._precision + curvature
+        moved = mean + np.linalg.solve(precision, gradient)
+        moved[_SIMILARITY] = max(moved[_SIMILARITY], _LEAST_SIMILARITY)
+        moved[_TAKEN:_REACH] = np.maximum(moved[_TAKEN:_REACH], 0.0)
+        moved[_REACH : _REACH + self._bins] = np.clip(moved[_REACH : _REACH + self._bins], 0.0, 1.0)
+        return moved, precision
+
+    def _features(self, shown: ShownList) -> Doubles:
+        s, mean = self.config.saturation, self._mean
+        reach = np.concatenate([[1.0], mean[_REACH : _REACH + self._bins]])
+        taken, passed = shown.taken @ reach, shown.passed @ reach
+        by_bin = (
+            mean[_TAKEN] * shown.taken[:, 1:] / (1.0 + taken / s)[:, None]
+            - mean[_PASSED] * shown.passed[:, 1:] / (1.0 + passed / s)[:, None]
+        )
+        positions = np.zeros((len(taken), self.config.positions))
+        positions[np.arange(len(taken)), self._position(len(taken))] = 1.0
+        scalars = (shown.similarity, s * np.log1p(taken / s), -s * np.log1p(passed / s), shown.micro, shown.base)
+        return np.column_stack([*scalars, by_bin, positions])
+
+    def _publish(self) -> Weights:
+        earned = self._earned()
+        scale = earned[_SIMILARITY]
+        bias = earned[_REACH + self._bins :]
+        return Weights(
+            taken=float(earned[_TAKEN] / scale),
+            passed=float(earned[_PASSED] / scale),
+            reach=np.concatenate([[1.0], earned[_REACH : _REACH + self._bins]]).astype(np.float32),
+            micro=float(earned[_MICRO] / scale),
+            base=float(earned[_BASE] / scale),
+            examined=np.minimum(np.exp(bias - bias[0]), 1.0).astype(np.float32),
+            saturation=self.config.saturation,
+        )
+
+    def state(self) -> State:
+        """Return everything needed to come back bit for bit."""
+        gains = self._gains
+        return State(
+            {
+                "mean": self._mean,
+                "precision": self._precision,
+                "gains": np.array([gains.reach, gains.micro, gains.base]),
+                "lists": gains.lists,
+            }
+        )
+
+    @classmethod
+    def from_state(cls, state: State, config: VoteConfig | None = None) -> Calibrator:
+        """Return the calibrator that `state` was taken from.
+
+        Raises:
+            StoreError: the state is incomplete or does not fit `config`.
+        """
+        calibrator = cls(config)
+        size = len(calibrator._mean)
+        calibrator._mean = state.doubles("mean", size)
+        calibrator._precision = state.doubles("precision", size, size)
+        reach, micro, base = state.doubles("gains", 3).tolist()
+        calibrator._gains = Gains(reach, micro, base, state.whole("lists"))
+        calibrator._weights = calibrator._publish()
+        return calibrator
+
+
+def _softmax(odds: Doubles) -> Doubles:
+    p = np.exp(odds - odds.max())
+    result: Doubles = p / p.sum()
+    return result
+
+
+def _log_likelihood(odds: Doubles, reward: Doubles) -> float:
+    shifted = odds - odds.max()
+    return float(reward @ (shifted - np.log(np.exp(shifted).sum())))
