@@ -107,6 +107,15 @@ class TestEdges:
             assert sorted(np.bincount(found.labels).tolist()) == [1] * 7 + [27]
             assert found.inertia == pytest.approx(0.0, abs=1e-9)
 
+    def test_labels_are_nearest_where_float32_products_are_blind(self):
+        rng = np.random.default_rng(0)
+        sides = np.sign(np.arange(64) % 2 - 0.5)[:, None] * np.ones((64, 8))
+        points = prepare(sides + 3e-5 * rng.normal(size=(64, 8)))
+        centroids = points.values[:12]
+        labels, _ = _nearest(points, centroids)
+        apart = ((points.values[:, None].astype(np.float64) - centroids) ** 2).sum(axis=2)
+        assert labels.tolist() == apart.argmin(axis=1).tolist()
+
     def test_descent_keeps_every_cluster_alive(self):
         points, _ = blobs(200, 10, 4, 3)
         prepared = prepare(points)

@@ -16,7 +16,8 @@ from sona.errors import InvalidValue
 
 BLOCK = 2048  # rows per product: a block of scores stays in cache
 _CANCELLED = 1e-5  # below this share of |x|^2 + |c|^2 a float32 squared distance has lost its digits
-_WORTH_A_SWAP = 0.9999  # a smaller gain than this is rounding
+_WORTH_A_SWAP = 1e-4  # least gain of an exchange, as a share of the inertia
+_NOISE = 4e-6  # share of |x|^2 + |c|^2 below which float32 products cannot tell a gain from rounding
 _FRUITLESS = 8  # exchanges stop after this many rounds in a row without a gain
 
 Labels = npt.NDArray[np.int64]
@@ -89,10 +90,10 @@ def draw(points: Points, k: int, rng: np.random.Generator, candidates: int) -> L
     closest = np.full(n, np.inf, np.float32)
     trial, best = _distances_to(points, np.array(chosen)), 0
     while True:
-        closest = np.minimum(closest, trial[best])
-        limit = _CANCELLED * (points.squares + points.squares[chosen[-1]])
-        near = np.flatnonzero(trial[best] <= limit)
-        closest[near] = np.minimum(closest[near], _exact_distances(points, near, points.values[chosen[-1]]))
+        distances = trial[best]
+        near = np.flatnonzero(distances <= _CANCELLED * (points.squares + points.squares[chosen[-1]]))
+        distances[near] = _exact_distances(points, near, points.values[chosen[-1]])
+        closest = np.minimum(closest, distances)
         if len(chosen) == k or not closest.any():
             return np.array(chosen)
         cumulative = np.cumsum(closest, dtype=np.float64)
@@ -132,7 +133,7 @@ def exchange(points: Points, chosen: Labels, rng: np.random.Generator, candidate
     chosen = chosen.copy()
     owner, first, second = _two_nearest(points, chosen)
     rounds = chosen.shape[0] // 2 + _FRUITLESS if chosen.shape[0] > 1 else 0
-    idle = 0
+    idle, noise = 0, 2.0 * _NOISE * points.energy
     for _ in range(rounds):
         cumulative = np.cumsum(first, dtype=np.float64)
         if idle == _FRUITLESS or not cumulative[-1] > 0.0:
@@ -147,7 +148,7 @@ def exchange(points: Points, chosen: Labels, rng: np.random.Generator, candidate
         costs = [np.bincount(owner, loss, minlength=chosen.shape[0]) for loss in penalty]
         after = totals + np.array([cost.min() for cost in costs])
         best = int(after.argmin())
-        if after[best] < cumulative[-1] * _WORTH_A_SWAP:
+        if after[best] < (1.0 - _WORTH_A_SWAP) * cumulative[-1] - noise:
             chosen[int(costs[best].argmin())] = rows[best]
             owner, first, second = _two_nearest(points, chosen)
             idle = 0
