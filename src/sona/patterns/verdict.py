@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from sona.checks import fraction
 from sona.errors import InvalidValue
 from sona.patterns.welch import WelchTest, holm, welch_test
 from sona.types import QueryTrajectory
@@ -113,8 +114,9 @@ def judge(
         alpha: Level of the test.
 
     Raises:
-        InvalidValue: `kind` is empty.
+        InvalidValue: `kind` is empty, or `alpha` outside [0, 1].
     """
+    fraction(alpha, "alpha")
     if not kind:
         raise InvalidValue("kind: expected 'auto', 'route', 'memory' or the name of a parameter")
     compared = _what_varies(trajectories) if kind == "auto" else kind
