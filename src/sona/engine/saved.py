@@ -34,12 +34,12 @@ def config_from_state(state: State) -> SonaConfig:
     if set(values) != known:
         raise StoreError(f"saved state: its settings are not those of this SONA: {sorted(set(values) ^ known)}")
     try:
-        ewc = values.pop("ewc")
+        ewc, patterns = values.pop("ewc"), _mapping(values.pop("patterns"))
         votes = dict(_mapping(values.pop("votes")))
         votes["similarity_edges"] = tuple(votes.pop("similarity_edges"))  # type: ignore[arg-type]
         return SonaConfig(
             **values,  # type: ignore[arg-type]
-            patterns=PatternConfig(**_mapping(values.pop("patterns"))),  # type: ignore[arg-type]
+            patterns=PatternConfig(**patterns),  # type: ignore[arg-type]
             votes=VoteConfig(**votes),  # type: ignore[arg-type]
             ewc=None if ewc is None else _ewc(_mapping(ewc)),
         )

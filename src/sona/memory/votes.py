@@ -292,9 +292,7 @@ class VoteMemory:
         memory._requests = np.zeros((room, memory._dim), np.float32)
         memory._requests[:count] = requests
         end = 0
-        for row, (number, visit, size) in enumerate(
-            zip(numbers.tolist(), visits.tolist(), sizes.tolist(), strict=True)
-        ):
+        for row, (number, visit, size) in enumerate(zip(numbers, visits, sizes, strict=True)):
             begin, end = end, end + size
             pairs = zip(taken[begin:end], passed[begin:end], strict=True)
             sums = dict(zip(items[begin:end], pairs, strict=True))
