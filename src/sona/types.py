@@ -226,11 +226,19 @@ class Context:
         user_id: The subject: whose request this is.
         session_id: Groups the requests of one conversation.
         metadata: Free labels, kept with the trajectory's context.
+
+    Raises:
+        InvalidValue: an id that is not text.
     """
 
     user_id: str | None = None
     session_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse ids that are not text."""
+        require_text_or_none(self.user_id, "user_id")
+        require_text_or_none(self.session_id, "session_id")
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,16 @@ from sona.state import State, read_state, write_state
 from sona.text.embed import Embedder, EmbedFunction, Encoder
 from sona.text.respond import Responder, RespondFunction
 from sona.trajectory import TrajectoryBuilder
-from sona.types import Context, FeedbackOutcome, FeedbackResult, QueryTrajectory, Ranking, Response, Source
+from sona.types import (
+    Context,
+    FeedbackOutcome,
+    FeedbackResult,
+    QueryTrajectory,
+    Ranking,
+    Response,
+    Source,
+    require_text_or_none,
+)
 
 _STATE_KIND = "engine"
 _PATTERNS_USED = 3
@@ -98,8 +107,11 @@ class SonaEngine:
                     self._learner = Learner(width, self.config)
         return self._learner
 
+    def _request(self, x: npt.ArrayLike) -> Floats:
+        return embeddings(vector(x, self.hidden_dim, "x"), what="x")
+
     def _asked(self, x: npt.ArrayLike) -> tuple[Floats, Learner]:
-        request = vector(x, self.hidden_dim, "x")
+        request = self._request(x)
         return request, self._for_width(request.shape[0])
 
     def adapt(self, x: npt.ArrayLike) -> Floats:
@@ -135,27 +147,26 @@ class SonaEngine:
 
         Raises:
             DimensionMismatch: `x` or `vectors` of another width.
-            InvalidValue: no items, ids and vectors differ in number, NaN, infinity, or `k` below 1.
+            InvalidValue: no items, ids that repeat or do not match the vectors, NaN, infinity, or `k` below 1.
         """
         began = time.perf_counter()
-        request, learner = self._asked(x)
+        request, asker = self._request(x), _asker(context)
         whole(k, "k", 1)
-        candidates = Candidates.checked(ids, vectors, learner.hidden_dim)
+        candidates = Candidates.checked(ids, vectors, request.shape[0])
+        learner = self._for_width(request.shape[0])  # after every check: what is refused decides no width
         scored = learner.score(request, candidates, k)
-        trajectory = self._serve(request, (scored, candidates), context, None, began)
+        trajectory = self._serve(request, (scored, candidates), asker, None, began)
         return Ranking(trajectory.id, tuple(step.ref or "" for step in trajectory.steps), tuple(scored.scores.tolist()))
 
     def _serve(
         self,
         request: Floats,
         answer: tuple[Scored, Candidates] | None,
-        context: Context | None,
+        asker: Context,
         text: str | None,
         began: float,
     ) -> QueryTrajectory:
-        trajectory = self._intake.serve(
-            request, answer, context=context or Context(), text=text, now=self._clock(), began=began
-        )
+        trajectory = self._intake.serve(request, answer, context=asker, text=text, now=self._clock(), began=began)
         with self._lock:
             self._intake.counts["requests"] += 1
         return trajectory
@@ -173,9 +184,10 @@ class SonaEngine:
         Raises:
             InvalidValue: an empty text or id, or a vector that cannot be used; nothing was kept.
         """
-        given = None
-        if vector is not None:
-            given, _ = self._asked(vector)
+        nonempty_text(text, "text")
+        if id is not None:
+            nonempty_text(id, "id")
+        given = None if vector is None else self._asked(vector)[0]
         with self._lock:
             return self._memories.add(text, id, given)
 
@@ -203,19 +215,21 @@ class SonaEngine:
         """
         began = time.perf_counter()
         nonempty_text(query, "query")
+        asker = _asker(context)
+        given = None if vector is None else self._request(vector)
         if self._memories.waiting_count:
             self.index()
-        request, learner = self._asked(self._words.embed(query) if vector is None else vector)
+        request, learner = self._asked(self._words.embed(query) if given is None else given)
         matches = self._matching(learner, request, _PATTERNS_USED)
         memories = self._memories.vectors
         answer = None
         if len(memories):
             candidates = Candidates(self._memories.ids, memories, None)
-            answer = learner.score(request, candidates, self.config.context_size), candidates
-        trajectory = self._serve(request, answer, context, query, began)
+            answer = learner.score(request, candidates, self.config.context_size).positive(), candidates
+        trajectory = self._serve(request, answer, asker, query, began)
         sources = () if answer is None else self._sources(trajectory, answer[0])
         return Response(
-            text=self._words.respond(query, sources, context or Context()),
+            text=self._words.respond(query, sources, asker),
             confidence=min(max(sources[0].score, 0.0), 1.0) if sources else 0.0,
             patterns_used=tuple(match.pattern.id for match in matches),
             latency_us=(time.perf_counter() - began) * 1e6,
@@ -230,12 +244,9 @@ class SonaEngine:
         return await asyncio.to_thread(self.process, query, context, vector=vector)
 
     def _sources(self, trajectory: QueryTrajectory, scored: Scored) -> tuple[Source, ...]:
-        # A memory without any similarity and without a vote is not an answer.
         pairs = zip(trajectory.steps, scored.scores.tolist(), strict=True)
         return tuple(
-            Source(step.ref, self._memories.text(step.ref), score)
-            for step, score in pairs
-            if step.ref is not None and score > 0.0
+            Source(step.ref, self._memories.text(step.ref), score) for step, score in pairs if step.ref is not None
         )
 
     # -- feedback --------------------------------------------------------------------------------------------------
@@ -261,6 +272,8 @@ class SonaEngine:
             raise InvalidValue("feedback: give a quality, rewards, or both")
         if quality is not None:
             fraction(quality, "quality")
+        if rewards is not None and not isinstance(rewards, Mapping):
+            raise InvalidValue(f"rewards: expected a mapping from ids to numbers, got {type(rewards).__name__}")
         wanted = whole(trajectory_id, "trajectory_id", 0)
         with self._lock:
             served = self._intake.served.get(wanted)
@@ -270,7 +283,7 @@ class SonaEngine:
                     f"trajectory {wanted} does not await feedback here: never issued, or older than the "
                     f"{self.config.feedback_window_s:g} s or {self.config.served_capacity} requests that are held"
                 )
-            outcome = amended(served, rewards, quality)
+            outcome = None if self._intake.is_submitted(wanted) else amended(served, rewards, quality)
             if outcome is None:
                 self._intake.counts["repeated"] += 1
                 return FeedbackResult(wanted, FeedbackOutcome.REPEATED)
@@ -302,8 +315,10 @@ class SonaEngine:
 
         Raises:
             DimensionMismatch: `x` is of another width.
-            InvalidValue: NaN, infinity, or no numbers.
+            InvalidValue: NaN, infinity, no numbers, or a name that is not text.
         """
+        require_text_or_none(model_route, "model_route")
+        require_text_or_none(subject, "subject")
         request, _ = self._asked(x)
         builder = TrajectoryBuilder(
             self._intake.ids.next(),
@@ -331,8 +346,10 @@ class SonaEngine:
 
         Raises:
             InvalidValue: a quality outside [0, 1]; the trajectory stays open.
-            StateError: the trajectory is finished already, or was given up.
+            StateError: the trajectory is finished already, was given up, or was begun elsewhere.
         """
+        if not builder.is_finished and builder not in self._intake.open:
+            raise StateError(f"trajectory {builder.id} was not begun by this engine; end it where it began")
         trajectory = builder.build(quality)
         self._intake.open.pop(builder.id)
         return self._submit(trajectory)
@@ -362,8 +379,9 @@ class SonaEngine:
 
     def find_patterns(self, x: npt.ArrayLike, k: int = 5) -> list[PatternMatch]:
         """Return the `k` patterns most like the request `x`, shape (d,), best first; each counts an access."""
+        whole(k, "k", 1)
         request, learner = self._asked(x)
-        return self._matching(learner, request, whole(k, "k", 1))
+        return self._matching(learner, request, k)
 
     def _matching(self, learner: Learner, request: Floats, k: int) -> list[PatternMatch]:
         # While a cycle rewrites the patterns, a request reads the published ones and does not wait to count it.
@@ -565,3 +583,9 @@ class SonaEngine:
     ) -> None:
         """Close the engine, keeping what was learned even when the block failed."""
         self.close()
+
+
+def _asker(context: Context | None) -> Context:
+    if context is not None and not isinstance(context, Context):
+        raise InvalidValue(f"context: expected a Context, got {type(context).__name__}")
+    return context or Context()

@@ -80,14 +80,19 @@ class Intake:
         return trajectory
 
     def submit(self, trajectory_id: int) -> bool:
-        """Return True the first time an id is submitted, False when it was learned from before."""
-        if trajectory_id in self._submitted:
+        """Return True the first time an id is submitted, False when it was learned from before, or by feedback."""
+        served = self.served.get(trajectory_id)
+        if trajectory_id in self._submitted or (served is not None and served.outcome is not None):
             return False
         self._submitted[trajectory_id] = None
         if len(self._submitted) > _LEARNED_IDS:
             del self._submitted[next(iter(self._submitted))]
         self.ids.advance(trajectory_id)
         return True
+
+    def is_submitted(self, trajectory_id: int) -> bool:
+        """Return True when a trajectory with this id was submitted and learned from."""
+        return trajectory_id in self._submitted
 
     def expire(self, now: float) -> None:
         """Give up what waited too long, and count it."""
@@ -96,13 +101,13 @@ class Intake:
 
     def state(self) -> State:
         """Return everything but unfinished trajectories, which end with the process and are counted as expired."""
+        expired = self.counts["expired"] + self.open.expired_count + len(self.open)
         return State(
             {
                 "ids": self.ids.state(),
                 "served": self.served.state(),
                 "submitted": np.array(list(self._submitted), np.int64),
-                "expired": self.counts["expired"] + self.open.expired_count + len(self.open),
-                "counts": dict(self.counts),
+                "counts": {**self.counts, "expired": expired},
             }
         )
 
@@ -125,7 +130,6 @@ class Intake:
             if not isinstance(count, int):
                 raise StoreError(f"saved state: counts/{name} is missing")
             intake.counts[name] = count
-        intake.counts["expired"] = state.whole("expired")
         return intake
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from sona.adapters.base_lora import BaseLoRA
 from sona.adapters.micro_lora import MicroLoRA
-from sona.checks import Floats, matrix, setting_whole
+from sona.checks import Floats, embeddings, setting_whole
 from sona.config import EwcConfig, SonaConfig
 from sona.errors import ConfigError, InvalidValue, LearningError
 from sona.loops.background import BackgroundLoop
@@ -44,11 +44,17 @@ class Candidates:
 
         Raises:
             DimensionMismatch: vectors of another width.
-            InvalidValue: no candidates, ids and vectors differ in number, NaN or infinity.
+            InvalidValue: no candidates, ids that repeat, are no texts or do not match the vectors, NaN or infinity.
         """
-        array = matrix(vectors, width, "vectors")
+        array = embeddings(vectors, width, "vectors")
+        if array.ndim != 2:
+            raise InvalidValue(f"vectors: expected shape (n, d), got {array.shape}")
         if len(ids) != len(array) or len(array) == 0:
             raise InvalidValue(f"expected one id per vector and at least one, got {len(ids)} ids, {len(array)} vectors")
+        if not all(issubclass(kind, str) for kind in set(map(type, ids))):
+            raise InvalidValue("ids: expected texts")
+        if len(set(ids)) != len(ids):
+            raise InvalidValue("ids: expected all different, got one more than once")
         square = np.einsum("ij,ij->i", array, array)
         scale = np.zeros_like(square)
         np.divide(1.0, np.sqrt(square), out=scale, where=square > 0.0)
@@ -72,6 +78,20 @@ class Scored:
     rows: npt.NDArray[np.intp]
     scores: Floats
     shown: ShownList
+
+    def positive(self) -> Scored:
+        """Return the candidates that score above 0; without similarity and without a vote, nothing is an answer."""
+        best = slice(int(np.count_nonzero(self.scores > 0.0)))
+        shown = self.shown
+        cut = replace(
+            shown,
+            similarity=shown.similarity[best],
+            taken=shown.taken[best],
+            passed=shown.passed[best],
+            micro=shown.micro[best],
+            base=shown.base[best],
+        )
+        return Scored(self.rows[best], self.scores[best], cut)
 
 
 class Learner:

@@ -20,7 +20,7 @@ class SonaMetrics:
         amended: Times feedback was changed later.
         repeated: Times feedback or a trajectory came again and counted once.
         unknown: Times feedback named an id that is not held.
-        awaiting_feedback: Requests held for feedback now.
+        awaiting_feedback: Requests held that had no feedback yet; those that had can still be amended.
         unanswered: Requests that went without feedback.
         open_trajectories: Trajectories being recorded now.
         expired: Unfinished trajectories given up.
@@ -72,7 +72,7 @@ class SonaMetrics:
             amended=counts["amended"],
             repeated=counts["repeated"],
             unknown=counts["unknown"],
-            awaiting_feedback=len(intake.served),
+            awaiting_feedback=intake.served.awaiting_count,
             unanswered=intake.served.unanswered_count,
             open_trajectories=len(intake.open),
             expired=counts["expired"] + intake.open.expired_count,

@@ -68,6 +68,12 @@ class ServedRequests:
         """Requests that went without feedback, ever."""
         return self._unanswered
 
+    @property
+    def awaiting_count(self) -> int:
+        """Requests held that had no feedback yet."""
+        with self._lock:
+            return sum(served.outcome is None for served in self._held.values())
+
     def add(self, served: Served) -> None:
         """Hold one more request."""
         with self._lock:

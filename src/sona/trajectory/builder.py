@@ -253,6 +253,11 @@ class OpenTrajectories:
             self._latest = max(self._latest, now)  # a clock that steps back is taken as standing still
             self._builders[builder.id] = (builder, self._latest)
 
+    def __contains__(self, builder: TrajectoryBuilder) -> bool:
+        """Return True when this very builder is held, not merely one of the same id."""
+        held = self._builders.get(builder.id)
+        return held is not None and held[0] is builder
+
     def pop(self, id: int) -> TrajectoryBuilder | None:  # noqa: A002 - as in the builder
         """Return the builder of `id` and let it go; None when it is not held."""
         with self._lock:
