@@ -23,7 +23,7 @@ from sona.engine.metrics import SonaMetrics
 from sona.engine.saved import config_from_state, config_state, lock_file
 from sona.engine.words import Words
 from sona.engine.worker import Worker
-from sona.errors import ConfigError, InvalidValue, StateError, UnknownTrajectory
+from sona.errors import ConfigError, InvalidValue, StateError, StoreError, UnknownTrajectory
 from sona.loops.background import BackgroundResult
 from sona.loops.coordinator import TickResult
 from sona.loops.instant import InstantResult
@@ -515,6 +515,8 @@ class SonaEngine:
         engine._intake = Intake.from_state(state.child("intake"), config)
         if "learner" in state:
             engine._learner = Learner.from_state(state.child("learner"), config)
+            if config.hidden_dim not in (None, engine.hidden_dim):
+                raise StoreError(f"saved state: made for width {config.hidden_dim}, holds width {engine.hidden_dim}")
         return engine
 
     @classmethod

@@ -12,11 +12,11 @@ from sona.adapters.base_lora import BaseLoRA
 from sona.adapters.micro_lora import MicroLoRA
 from sona.checks import Floats, embeddings, setting_whole
 from sona.config import EwcConfig, SonaConfig
-from sona.errors import ConfigError, InvalidValue, LearningError
+from sona.errors import ConfigError, InvalidValue, LearningError, StoreError
 from sona.loops.background import BackgroundLoop
 from sona.loops.coordinator import LoopCoordinator
 from sona.loops.instant import InstantLoop, InstantResult
-from sona.memory.calibrate import Calibrator, ShownList
+from sona.memory.calibrate import Calibrator, ShownList, Weights
 from sona.memory.votes import Evidence, Receipt, Showing, VoteMemory, unit
 from sona.patterns.bank import ReasoningBank
 from sona.retention.ewc import EwcPlusPlus
@@ -158,22 +158,12 @@ class Learner:
         scores = candidates.cosines(heading)
         evidence = self.votes.look_up(asked) if self.config.use_votes else None
         if evidence is not None and evidence.items:
-            scores = self._voted(scores, evidence, candidates.ids)
+            scores = _voted(scores, evidence, candidates.ids, weights)
         rows = _best(scores, k)
         vectors = candidates.unit_rows(rows)
         taken, passed = self._evidence_rows(evidence, [candidates.ids[row] for row in rows.tolist()])
         shown = ShownList(vectors @ asked, taken, passed, vectors @ micro, vectors @ base)
         return Scored(rows, scores[rows], shown)
-
-    def _voted(self, scores: Floats, evidence: Evidence, ids: Sequence[str]) -> Floats:
-        row_of = {item: row for row, item in enumerate(ids)}
-        places = [(row_of[item], place) for place, item in enumerate(evidence.items) if item in row_of]
-        if not places:
-            return scores
-        rows, found = (np.array(column, np.intp) for column in zip(*places, strict=True))
-        shifted = scores.copy()
-        shifted[rows] += self.calibrator.weights.votes(evidence.taken[found], evidence.passed[found])
-        return shifted
 
     def _evidence_rows(self, evidence: Evidence | None, items: Sequence[str]) -> tuple[Floats, Floats]:
         if evidence is None:
@@ -241,6 +231,8 @@ class Learner:
         learner.calibrator = Calibrator.from_state(state.child("calibration"), config.votes)
         learner.rejected_lists = state.whole("rejected_lists")
         return learner
+        if learner.micro.hidden_dim != learner.hidden_dim or learner.votes.hidden_dim != learner.hidden_dim:
+            raise StoreError("saved state: the parts of the learner differ in width")
 
 
 def _ewc_config(config: SonaConfig, param_count: int) -> EwcConfig:
@@ -254,6 +246,17 @@ def _ewc_config(config: SonaConfig, param_count: int) -> EwcConfig:
 
 
 def _best(scores: Floats, k: int) -> npt.NDArray[np.intp]:
+def _voted(scores: Floats, evidence: Evidence, ids: Sequence[str], weights: Weights) -> Floats:
+    row_of = {item: row for row, item in enumerate(ids)}
+    places = [(row_of[item], place) for place, item in enumerate(evidence.items) if item in row_of]
+    if not places:
+        return scores
+    rows, found = (np.array(column, np.intp) for column in zip(*places, strict=True))
+    shifted = scores.copy()
+    shifted[rows] += weights.votes(evidence.taken[found], evidence.passed[found])
+    return shifted
+
+
     # Best first; equal scores in the order the candidates came, so that a ranking never depends on chance.
     if k < len(scores):
         least = np.partition(scores, len(scores) - k)[len(scores) - k]

@@ -23,7 +23,7 @@ class Memories:
         self._row_of: dict[str, int] = {}
         self._id_of_text: dict[str, str] = {}
         self._texts: list[str] = []
-        self._ids: tuple[str, ...] | None = ()
+        self._ids: tuple[str, ...] = ()
         self._vectors: Floats = np.zeros((0, 0), np.float32)
         self._unindexed: set[int] = set()
         self._given: dict[int, Floats] = {}
@@ -44,9 +44,10 @@ class Memories:
     @property
     def ids(self) -> tuple[str, ...]:
         """Ids in row order."""
-        if self._ids is None:
-            self._ids = tuple(self._row_of)
-        return self._ids
+        ids = self._ids
+        if len(ids) != len(self._row_of):  # ids only ever grow, and another thread may be adding one
+            ids = self._ids = tuple(self._row_of)
+        return ids
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -91,18 +92,24 @@ class Memories:
             row = len(self._texts)
             self._texts.append(text)
             self._row_of[id] = row
-            self._ids = None
         elif self._texts[row] == text and row_vector is None:
             return id
         else:
-            self._id_of_text.pop(self._texts[row], None)
-            self._texts[row] = text
+            self._retext(id, row, text)
         self._id_of_text.setdefault(text, id)
         self._unindexed.add(row)
         self._given.pop(row, None)
         if row_vector is not None:
             self._given[row] = row_vector
         return id
+
+    def _retext(self, id: str, row: int, text: str) -> None:  # noqa: A002
+        old, self._texts[row] = self._texts[row], text
+        if self._id_of_text.get(old) == id:
+            del self._id_of_text[old]
+            other = next((name for name, at in self._row_of.items() if self._texts[at] == old), None)
+            if other is not None:  # another memory has the same words
+                self._id_of_text[old] = other
 
     def _new_id(self) -> str:
         number = len(self._texts) + 1
@@ -162,7 +169,6 @@ class Memories:
         if len(ids) != len(memories._texts):
             raise StoreError("saved state: memories/ids and memories/texts differ in number")
         memories._row_of = {id: row for row, id in enumerate(ids)}  # noqa: A001
-        memories._ids = None
         for id, text in zip(ids, memories._texts, strict=True):  # noqa: A001
             memories._id_of_text.setdefault(text, id)
         memories._vectors = state.floats("vectors", None, None)

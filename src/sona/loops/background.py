@@ -8,7 +8,7 @@ It works on copies and returns a change; `commit` swaps it in. A cycle that skip
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from sona.adapters.signal import LearningSignal
 from sona.adapters.statistics import RidgeStatistics
 from sona.checks import Floats
 from sona.config import BackgroundConfig
-from sona.errors import StateError
+from sona.errors import StateError, StoreError
 from sona.patterns.bank import ReasoningBank
 from sona.patterns.extract import ExtractionResult
 from sona.patterns.ring import AddOutcome
@@ -115,8 +115,10 @@ class BackgroundLoop:
         """
         taken = 0
         for trajectory in trajectories:
-            if self.bank.add_trajectory(trajectory) is not AddOutcome.REPEATED:
-                self._pending.append(trajectory)
+            earlier = self.bank.held(trajectory.id)
+            outcome = self.bank.add_trajectory(trajectory)
+            if outcome is not AddOutcome.REPEATED:
+                self._pending.append(trajectory if outcome is AddOutcome.EXPIRED else _replacing(trajectory, earlier))
                 taken += 1
         return taken
 
@@ -164,7 +166,7 @@ class BackgroundLoop:
         """Put a change in force: new base, statistics and EWC++, and the micro adapter folded into them.
 
         The trajectories behind the micro adapter's steps are in the base adapter's statistics now, so its up factor
-        returns to zero, and the protected points of EWC++ move with it.
+        returns to zero, signals waiting for a flush are dropped, and the protected points of EWC++ move with it.
 
         Raises:
             StateError: another change was committed since this one was computed.
@@ -175,6 +177,7 @@ class BackgroundLoop:
         if result.version != self._version + 1:
             raise StateError(f"version {result.version} does not follow version {self._version}; run the cycle again")
         before = micro.flat()
+        micro.discard_accumulated()  # waiting signals are of trajectories that are in the sums, or will be
         micro.fold()
         change.ewc.rebase(before - micro.flat())
         self.base, self.ewc, self.statistics = change.base, change.ewc, change.statistics
@@ -288,9 +291,24 @@ class BackgroundLoop:
         loop = cls(bank, base, EwcPlusPlus.from_state(state.child("ewc")), config)
         loop.statistics = RidgeStatistics.from_state(state.child("statistics"))
         loop._pending = trajectories_from_state(state.child("pending"))
+        widths = {loop.statistics.hidden_dim, *(trajectory.hidden_dim for trajectory in loop._pending)}
+        if widths | {bank.hidden_dim or base.hidden_dim} != {base.hidden_dim}:
+            raise StoreError("saved state: the parts of the background loop differ in width")
         loop._version, loop._cycles = state.whole("version"), state.whole("cycles")
         loop._learned = state.whole("learned")
         return loop
+
+
+def _replacing(trajectory: QueryTrajectory, earlier: QueryTrajectory | None) -> QueryTrajectory:
+    # An amendment takes back what was taken in, which is not what it names when that was dropped on the way.
+    named = trajectory.supersedes
+    if named is None or (earlier is not None and _outcome(named) == _outcome(earlier)):
+        return trajectory
+    return replace(trajectory, supersedes=None if earlier is None else replace(earlier, supersedes=None))
+
+
+def _outcome(trajectory: QueryTrajectory) -> tuple[float | None, ...]:
+    return trajectory.final_quality, *(step.reward for step in trajectory.steps)
 
 
 def _direction(x: Floats) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sona.config import BackgroundConfig, InstantConfig
+from sona.errors import StoreError
 from sona.loops.background import BackgroundChange, BackgroundLoop, BackgroundResult
 from sona.loops.instant import InstantLoop, InstantResult
 from sona.state import State
@@ -135,6 +136,9 @@ class LoopCoordinator:
         """
         background = BackgroundLoop.from_state(state.child("background"), background_config)
         coordinator = cls(InstantLoop.from_state(state.child("instant"), background.ewc, instant_config), background)
+        micro = coordinator.instant.micro
+        if micro.hidden_dim != background.base.hidden_dim or micro.param_count != background.ewc.param_count:
+            raise StoreError("saved state: the loops differ in the size of their adapters")
         last = state.listing("last_cycle")
         coordinator._last_cycle = float(last[0]) if last and isinstance(last[0], (int, float)) else None
         return coordinator

@@ -12,7 +12,7 @@ from functools import partial
 from sona.adapters.micro_lora import MicroLoRA
 from sona.adapters.signal import LearningSignal, RunningBaseline, difference
 from sona.config import InstantConfig
-from sona.errors import LearningError
+from sona.errors import DimensionMismatch, LearningError, StoreError
 from sona.retention.ewc import EwcPlusPlus
 from sona.state import State
 from sona.trajectory import TrajectoryBuffer
@@ -46,7 +46,7 @@ class InstantMetrics:
         waiting: Trajectories waiting for Loop B.
         pushes: Trajectories that had something to teach.
         silent: Trajectories that had not.
-        applied: Signals the micro adapter has taken in.
+        applied: Signals the micro adapter has taken in; one that came while Loop B ran is taken in again after it.
         pending: Signals waiting for the next flush.
         rejected: Signals dropped because their step would have diverged.
     """
@@ -86,13 +86,20 @@ class InstantLoop:
         Raises:
             DimensionMismatch: it is of another width than the adapter; nothing was changed.
         """
+        if trajectory.hidden_dim != self.micro.hidden_dim:
+            raise DimensionMismatch(self.micro.hidden_dim, trajectory.hidden_dim, "query_embedding")
         signal = self.signal(trajectory)
-        recorded = self.buffer.record(trajectory)
-        return self._learn(trajectory, signal, recorded)
+        result = self._learn(signal, self.buffer.record(trajectory))
+        self._pushes += signal.is_push
+        self._silent += not signal.is_push
+        # Clicks on a list are measured against the list, outcomes of a sequence against what is usual.
+        if not trajectory.alternatives and trajectory.quality is not None and trajectory.supersedes is None:
+            self.baseline.update(trajectory.quality)
+        return result
 
     def relearn(self, trajectory: QueryTrajectory) -> InstantResult:
-        """Learn from a trajectory that is recorded already, such as after the adapter was folded."""
-        return self._learn(trajectory, self.signal(trajectory), recorded=True)
+        """Learn again from a trajectory that was recorded and counted when it came, after the adapter was folded."""
+        return self._learn(self.signal(trajectory), recorded=True)
 
     def signal(self, trajectory: QueryTrajectory) -> LearningSignal:
         """Return what `trajectory` teaches now; an amended one teaches the difference to its earlier version."""
@@ -110,19 +117,23 @@ class InstantLoop:
             adapted=self.micro.forward(trajectory.query_embedding) if trajectory.alternatives else None,
         )
 
-    def _learn(self, trajectory: QueryTrajectory, signal: LearningSignal, recorded: bool) -> InstantResult:
-        is_push = self.config.learns and self.micro.accumulate_gradient(signal)
-        self._pushes += is_push
-        self._silent += not is_push
-        # Clicks on a list are measured against the list, outcomes of a sequence against what is usual.
-        if not trajectory.alternatives and trajectory.quality is not None and trajectory.supersedes is None:
-            self.baseline.update(trajectory.quality)
-        limit = min(self.config.flush_threshold, self.config.max_pending_signals)
-        if self.micro.pending_updates < limit:
-            waiting = "waiting for more signals" if is_push else "nothing to learn: no step or no reward"
-            return InstantResult(recorded, is_push, 0, waiting)
+    def _learn(self, signal: LearningSignal, recorded: bool) -> InstantResult:
+        if not self.config.learns:
+            return InstantResult(recorded, signal.is_push, 0, "the micro adapter is switched off")
+        if not self._accumulate(signal):
+            reason = "the step would have diverged" if signal.is_push else "nothing to learn: no step or no reward"
+            return InstantResult(recorded, signal.is_push, 0, reason)
+        if self.micro.pending_updates < min(self.config.flush_threshold, self.config.max_pending_signals):
+            return InstantResult(recorded, True, 0, "waiting for more signals")
         applied = self.flush()
-        return InstantResult(recorded, is_push, applied, None if applied else "the step would have diverged")
+        return InstantResult(recorded, True, applied, None if applied else "the step would have diverged")
+
+    def _accumulate(self, signal: LearningSignal) -> bool:
+        try:
+            return self.micro.accumulate_gradient(signal)
+        except LearningError:
+            self._rejected += 1
+            return False
 
     def flush(self) -> int:
         """Move the micro adapter by all waiting signals; return how many. A step that would diverge is dropped."""
@@ -178,6 +189,8 @@ class InstantLoop:
         loop = cls(MicroLoRA.from_state(state.child("micro")), ewc, settings)
         loop.baseline = RunningBaseline.from_state(state.child("baseline"))
         loop.buffer = TrajectoryBuffer.from_state(state.child("buffer"))
+        if any(trajectory.hidden_dim != loop.micro.hidden_dim for trajectory in loop.buffer.snapshot()):
+            raise StoreError("saved state: waiting trajectories are of another width than the micro adapter")
         loop._pushes, loop._silent = state.whole("pushes"), state.whole("silent")
         loop._rejected = state.whole("rejected")
         return loop

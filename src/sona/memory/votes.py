@@ -106,6 +106,11 @@ class VoteMemory:
         return len(self._records)
 
     @property
+    def hidden_dim(self) -> int:
+        """Width d of the requests."""
+        return self._dim
+
+    @property
     def evicted_count(self) -> int:
         """How many requests had to make room for newer ones."""
         return self._evicted
@@ -125,7 +130,7 @@ class VoteMemory:
         for record, column in self._nearest(unit(vector(x, self._dim, "request"))):
             is_known = is_known or column == 0
             # A neighbour speaks for one visit, however often it was asked: its voice means the same all along.
-            share = 1.0 if column == 0 else 1.0 / record.visits
+            share = 1.0 if column == 0 else 1.0 / max(record.visits, 1)
             for item, (item_taken, item_passed) in record.sums.items():
                 rows.append(row_of.setdefault(item, len(row_of)))
                 columns.append(column)
@@ -191,7 +196,7 @@ class VoteMemory:
         for slot, record in enumerate(self._records):
             if record.number == receipt.number:
                 sums = _added(record.sums, receipt.showings, -1.0)
-                self._records[slot] = replace(record, visits=max(record.visits - 1, 1), sums=sums)
+                self._records[slot] = replace(record, visits=max(record.visits - 1, 0), sums=sums)
                 return True
         return False
 

@@ -116,6 +116,10 @@ class ReasoningBank:
         if record is not None and before != after:
             self._catalog.renew(record.with_tally(record.tally.remove(before).add(after)))
 
+    def held(self, trajectory_id: int) -> QueryTrajectory | None:
+        """Return the version in the ring of a trajectory; None when there is none."""
+        return self._ring.held(trajectory_id)
+
     def trajectories_of(self, pattern_id: int) -> tuple[QueryTrajectory, ...]:
         """Return the trajectories of a pattern that are still in the ring, by id.
 
