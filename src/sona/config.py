@@ -23,7 +23,7 @@ class PatternConfig:
         max_iterations: Lloyd iterations (spec 100).
         convergence_threshold: Stop when no centroid moves farther, relative to the data's spread (spec 0.001).
         quality_threshold: Outcomes below it are bad: a pattern poorer than this may be pruned (spec 0.3).
-        pattern_confidence: Least confidence at which `find_similar` returns a pattern to act on (spec 0.5).
+        pattern_confidence: Least confidence at which `process` names a pattern as used (spec 0.5).
         consolidation_similarity: Patterns with centroids at least this similar (cosine) are one (spec 0.95).
         capacity: Trajectories kept in the ring (spec 10,000).
         max_patterns: Most patterns kept; the least valuable go first.

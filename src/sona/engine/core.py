@@ -220,7 +220,7 @@ class SonaEngine:
         if self._memories.waiting_count:
             self.index()
         request, learner = self._asked(self._words.embed(query) if given is None else given)
-        matches = self._matching(learner, request, _PATTERNS_USED)
+        matches = self._matching(learner, request, _PATTERNS_USED, self.config.patterns.pattern_confidence)
         memories = self._memories.vectors
         answer = None
         if len(memories):
@@ -383,12 +383,12 @@ class SonaEngine:
         request, learner = self._asked(x)
         return self._matching(learner, request, k)
 
-    def _matching(self, learner: Learner, request: Floats, k: int) -> list[PatternMatch]:
+    def _matching(self, learner: Learner, request: Floats, k: int, min_confidence: float = 0.0) -> list[PatternMatch]:
         # While a cycle rewrites the patterns, a request reads the published ones and does not wait to count it.
         if not self._cycle_lock.acquire(blocking=False):
-            return learner.bank.search(request, k)
+            return learner.bank.search(request, k, min_confidence=min_confidence)
         try:
-            return learner.bank.find_similar(request, k, now=self._clock())
+            return learner.bank.find_similar(request, k, now=self._clock(), min_confidence=min_confidence)
         finally:
             self._cycle_lock.release()
 

@@ -182,8 +182,8 @@ class Learner:
             shown: The list as it was shown; None when it was learned from before, or was no list.
             replaces: What the vote memory recorded for the earlier version of an amended outcome.
         """
-        rewards = [step.reward for step in outcome.steps]
-        if shown is not None and all(reward is not None for reward in rewards):
+        if shown is not None and all(step.reward is not None for step in outcome.steps):
+            rewards = [_worth(step.reward or 0.0, self.config.quality_threshold) for step in outcome.steps]
             try:
                 self.calibrator.learn(shown, np.array(rewards, np.float32))
             except LearningError:
@@ -201,7 +201,7 @@ class Learner:
         return result
 
     def _vote(self, outcome: QueryTrajectory, text: str | None) -> Receipt | None:
-        showings = _showings(outcome, self.calibrator.weights.examined)
+        showings = _showings(outcome, self.calibrator.weights.examined, self.config.quality_threshold)
         if not showings or not self.config.use_votes:
             return None
         return self.votes.record(outcome.query_embedding, showings, text)
@@ -230,10 +230,10 @@ class Learner:
         learner.votes = VoteMemory.from_state(state.child("votes"), config.votes)
         learner.calibrator = Calibrator.from_state(state.child("calibration"), config.votes)
         learner.rejected_lists = state.whole("rejected_lists")
-        return learner
         if learner.micro.hidden_dim != learner.hidden_dim or learner.votes.hidden_dim != learner.hidden_dim:
             raise StoreError("saved state: the parts of the learner differ in width")
 
+        return learner
 
 def _ewc_config(config: SonaConfig, param_count: int) -> EwcConfig:
     if config.ewc is None:
@@ -245,7 +245,6 @@ def _ewc_config(config: SonaConfig, param_count: int) -> EwcConfig:
     return config.ewc
 
 
-def _best(scores: Floats, k: int) -> npt.NDArray[np.intp]:
 def _voted(scores: Floats, evidence: Evidence, ids: Sequence[str], weights: Weights) -> Floats:
     row_of = {item: row for row, item in enumerate(ids)}
     places = [(row_of[item], place) for place, item in enumerate(evidence.items) if item in row_of]
@@ -258,6 +257,7 @@ def _voted(scores: Floats, evidence: Evidence, ids: Sequence[str], weights: Weig
 
 
     # Best first; equal scores in the order the candidates came, so that a ranking never depends on chance.
+def _best(scores: Floats, k: int) -> npt.NDArray[np.intp]:
     if k < len(scores):
         least = np.partition(scores, len(scores) - k)[len(scores) - k]
         rows = np.flatnonzero(scores >= least)
@@ -266,15 +266,22 @@ def _voted(scores: Floats, evidence: Evidence, ids: Sequence[str], weights: Weig
     return rows[np.argsort(-scores[rows], kind="stable")][:k]
 
 
-def _showings(outcome: QueryTrajectory, examined: Floats) -> list[Showing]:
+def _worth(reward: float, floor: float) -> float:
+    # A bad outcome never reinforces: below the threshold, an item was seen and not taken.
+    return 0.0 if reward < floor else reward
+
+
+def _showings(outcome: QueryTrajectory, examined: Floats, floor: float) -> list[Showing]:
     # What the vote memory may know: steps with an id and a reward; without any, the first is the answer.
     last = len(examined) - 1
     showings = [
-        Showing(step.ref, step.reward, float(examined[min(place, last)]) if outcome.alternatives else 1.0)
+        Showing(
+            step.ref, _worth(step.reward, floor), float(examined[min(place, last)]) if outcome.alternatives else 1.0
+        )
         for place, step in enumerate(outcome.steps)
         if step.ref is not None and step.reward is not None
     ]
     if showings or outcome.final_quality is None or not outcome.steps:
         return showings
     first = outcome.steps[0]
-    return [] if first.ref is None else [Showing(first.ref, outcome.final_quality)]
+    return [] if first.ref is None else [Showing(first.ref, _worth(outcome.final_quality, floor))]

@@ -41,7 +41,8 @@ class Served:
 
     def learned(self, outcome: QueryTrajectory, receipt: Receipt | None) -> Served:
         """Return the request with its outcome; a later amendment replaces it."""
-        return replace(self, shown=None, outcome=outcome, receipt=receipt)
+        has_rewards = any(step.reward is not None for step in outcome.steps)  # else calibration still waits for them
+        return replace(self, shown=None if has_rewards else self.shown, outcome=outcome, receipt=receipt)
 
 
 class ServedRequests:
