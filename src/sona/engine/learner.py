@@ -138,10 +138,7 @@ class Learner:
 
     def adapt(self, x: Floats) -> Floats:
         """Return `x`, shape (d,) or (n, d), corrected by both adapters; untrained, `x` itself."""
-        corrected = self.micro.forward(x)
-        if self.base.layer(0) is not None:
-            corrected = corrected + self.base.delta(0, x)
-        return corrected
+        return self.loops.adapters.forward(x)
 
     def score(self, x: Floats, candidates: Candidates, k: int) -> Scored:
         """Return the best `k` candidates for the request `x`, shape (d,).
@@ -150,8 +147,8 @@ class Learner:
         """
         weights = self.calibrator.weights
         asked = unit(x)
-        micro = self.micro.delta(asked)
-        base = self.base.delta(0, asked)
+        adapters = self.loops.adapters
+        micro, base = adapters.micro.delta(asked), adapters.base.delta(0, asked)
         heading = asked
         if weights.micro or weights.base:
             heading = asked + np.float32(weights.micro) * micro + np.float32(weights.base) * base
@@ -232,10 +229,10 @@ class Learner:
         learner.rejected_lists = state.whole("rejected_lists")
         if learner.micro.hidden_dim != learner.hidden_dim or learner.votes.hidden_dim != learner.hidden_dim:
             raise StoreError("saved state: the parts of the learner differ in width")
-
         return learner
 
 def _ewc_config(config: SonaConfig, param_count: int) -> EwcConfig:
+
     if config.ewc is None:
         return EwcConfig(param_count=param_count, learning_rate=config.micro_lora_lr)
     if config.ewc.param_count != param_count:
@@ -256,9 +253,9 @@ def _voted(scores: Floats, evidence: Evidence, ids: Sequence[str], weights: Weig
     return shifted
 
 
-    # Best first; equal scores in the order the candidates came, so that a ranking never depends on chance.
 def _best(scores: Floats, k: int) -> npt.NDArray[np.intp]:
     if k < len(scores):
+    # Best first; equal scores in the order the candidates came, so that a ranking never depends on chance.
         least = np.partition(scores, len(scores) - k)[len(scores) - k]
         rows = np.flatnonzero(scores >= least)
     else:

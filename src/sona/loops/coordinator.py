@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sona.adapters.base_lora import BaseLoRA
+from sona.adapters.micro_lora import MicroLoRA
+from sona.checks import Floats
 from sona.config import BackgroundConfig, InstantConfig
 from sona.errors import StoreError
 from sona.loops.background import BackgroundChange, BackgroundLoop, BackgroundResult
@@ -25,6 +28,19 @@ class TickResult:
     background: BackgroundResult | None
     reason: str | None
     waiting: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapters:
+    """The two adapters that are in force together: a cycle replaces both at once, so no reader sees half of it."""
+
+    micro: MicroLoRA
+    base: BaseLoRA
+
+    def forward(self, x: Floats) -> Floats:
+        """Return `x`, shape (d,) or (n, d), corrected by both; untrained, `x` itself."""
+        corrected = self.micro.forward(x)
+        return corrected if self.base.layer(0) is None else corrected + self.base.delta(0, x)
 
 
 class LoopCoordinator:
@@ -50,6 +66,12 @@ class LoopCoordinator:
         self.instant = instant
         self.background = background
         self._last_cycle: float | None = None
+        self._adapters = Adapters(instant.micro, background.base)
+
+    @property
+    def adapters(self) -> Adapters:
+        """The adapters in force; readers use one such pair and never lock."""
+        return self._adapters
 
     @property
     def waiting_count(self) -> int:
@@ -104,12 +126,14 @@ class LoopCoordinator:
 
     def commit(self, change: BackgroundChange, *, now: float) -> BackgroundResult:
         """Put a cycle in force; what Loop A learned while it was computed is learned again on top of it."""
-        result = self.background.commit(change, self.instant.micro)
+        micro = MicroLoRA.from_state(self.instant.micro.state())  # readers go on with the pair they know
+        result = self.background.commit(change, micro)
         if result.skipped_reason is None:
             self._last_cycle = now
-            self.instant.ewc = self.background.ewc
+            self.instant.micro, self.instant.ewc = micro, self.background.ewc
             for trajectory in self.instant.buffer.snapshot():
                 self.instant.relearn(trajectory)
+            self._adapters = Adapters(micro, self.background.base)
         return result
 
     def state(self) -> State:
