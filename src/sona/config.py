@@ -72,6 +72,9 @@ class VoteConfig:
         saturation: Observations beyond which further ones of the same kind count less.
         gate_nats: Evidence (log-likelihood gained on requests not yet learned from, in nats) at which a part that
             reaches beyond the same request gets half its weight.
+        own_head_start_nats: Evidence with which the same request's own feedback starts, so that it counts at once; it
+            fades like all evidence.
+        memory_lists: Lists after which evidence for or against a part has faded to 1/e.
         positions: Positions with a display bias of their own; later ones share the last.
     """
 
@@ -81,6 +84,8 @@ class VoteConfig:
     similarity_edges: tuple[float, ...] = (0.3, 0.5, 0.65, 0.8, 0.9)
     saturation: float = 1.0
     gate_nats: float = 2.0
+    own_head_start_nats: float = 6.0
+    memory_lists: int = 400
     positions: int = 10
 
     def __post_init__(self) -> None:
@@ -90,6 +95,8 @@ class VoteConfig:
         setting_number(self.same_similarity, "same_similarity", 0.0, 1.0, open_low=True)
         setting_number(self.saturation, "saturation", 0.0, open_low=True)
         setting_number(self.gate_nats, "gate_nats", 0.0)
+        setting_number(self.own_head_start_nats, "own_head_start_nats", 0.0)
+        setting_whole(self.memory_lists, "memory_lists", 1)
         setting_whole(self.positions, "positions", 1)
         edges = tuple(self.similarity_edges)
         if not edges or list(edges) != sorted(set(edges)) or edges[0] <= 0.0 or edges[-1] >= self.same_similarity:

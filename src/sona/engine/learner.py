@@ -159,7 +159,8 @@ class Learner:
         rows = _best(scores, k)
         vectors = candidates.unit_rows(rows)
         taken, passed = self._evidence_rows(evidence, [candidates.ids[row] for row in rows.tolist()])
-        shown = ShownList(vectors @ asked, taken, passed, vectors @ micro, vectors @ base)
+        is_known = evidence is not None and evidence.is_known
+        shown = ShownList(vectors @ asked, taken, passed, vectors @ micro, vectors @ base, is_known)
         return Scored(rows, scores[rows], shown)
 
     def _evidence_rows(self, evidence: Evidence | None, items: Sequence[str]) -> tuple[Floats, Floats]:
@@ -231,8 +232,8 @@ class Learner:
             raise StoreError("saved state: the parts of the learner differ in width")
         return learner
 
-def _ewc_config(config: SonaConfig, param_count: int) -> EwcConfig:
 
+def _ewc_config(config: SonaConfig, param_count: int) -> EwcConfig:
     if config.ewc is None:
         return EwcConfig(param_count=param_count, learning_rate=config.micro_lora_lr)
     if config.ewc.param_count != param_count:
@@ -254,8 +255,8 @@ def _voted(scores: Floats, evidence: Evidence, ids: Sequence[str], weights: Weig
 
 
 def _best(scores: Floats, k: int) -> npt.NDArray[np.intp]:
-    if k < len(scores):
     # Best first; equal scores in the order the candidates came, so that a ranking never depends on chance.
+    if k < len(scores):
         least = np.partition(scores, len(scores) - k)[len(scores) - k]
         rows = np.flatnonzero(scores >= least)
     else:

@@ -121,6 +121,7 @@ class ServedRequests:
                 "served_at": np.array([served.served_at for served in held], np.float64),
                 "has_outcome": np.array([served.outcome is not None for served in held], np.int64),
                 "shown_sizes": np.array([_size(served.shown) for served in held], np.int64),
+                "is_known": np.array([s.is_known for s in lists], np.int64),
                 "scalars": _stacked([np.stack([s.similarity, s.micro, s.base], 1) for s in lists], 3),
                 "taken": _stacked([s.taken for s in lists], bins),
                 "passed": _stacked([s.passed for s in lists], bins),
@@ -176,6 +177,7 @@ def _split_lists(state: State, sizes: Sequence[int]) -> list[ShownList | None]:
     total = sum(max(size, 0) for size in sizes)
     scalars = state.floats("scalars", total, 3)
     taken, passed = state.floats("taken", total, None), state.floats("passed", total, None)
+    known = iter(state.wholes("is_known", sum(size >= 0 for size in sizes)).tolist())
     lists: list[ShownList | None] = []
     end = 0
     for size in sizes:
@@ -185,7 +187,7 @@ def _split_lists(state: State, sizes: Sequence[int]) -> list[ShownList | None]:
         rows = slice(end, end + size)
         end += size
         similarity, micro, base = (np.ascontiguousarray(scalars[rows, column]) for column in range(3))
-        lists.append(ShownList(similarity, taken[rows], passed[rows], micro, base))
+        lists.append(ShownList(similarity, taken[rows], passed[rows], micro, base, bool(next(known))))
     return lists
 
 

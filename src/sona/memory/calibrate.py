@@ -9,9 +9,12 @@ f(z) = s * log(1 + z / s) lets further observations of one kind count less. A li
 observation of a conditional logit; the parameters follow it by an online Laplace approximation (a Gaussian
 posterior, updated once per list), from priors that trust the same request and nothing beyond it.
 
-Whatever reaches beyond the same request - the reach of neighbours, the micro adapter, the base adapter - is scored
-on every list before anything is learned from it. Its weight is multiplied by sigmoid(gain - gate), where gain is the
-log-likelihood it has won so far, in nats: the prequential weight of a model against the one without the part.
+Every part is scored on each list before anything is learned from it: what reaches beyond the same request (the
+neighbours, the micro adapter, the base adapter) on requests never asked before, the same request's own evidence on
+requests asked again. A part's weight is multiplied by sigmoid(gain - gate), where gain is the log-likelihood it has
+won of late, in nats: the prequential weight of a model against the one without the part. Beyond the same request
+the gate has to be earned; the same request starts with a head start that fades, so that it counts at once and goes
+on counting only where its own feedback predicts.
 
 Sources: McFadden 1974, conditional logit; Chapelle and Li 2011, online Laplace; Dawid 1984, prequential analysis;
 Craswell et al. 2008, position bias.
@@ -20,7 +23,7 @@ Craswell et al. 2008, position bias.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +38,7 @@ Doubles = npt.NDArray[np.float64]
 # Layout of the parameter vector: five scalars, one reach per bin, one bias per position.
 _SIMILARITY, _TAKEN, _PASSED, _MICRO, _BASE, _REACH = 0, 1, 2, 3, 4, 5
 _PRIOR_MEAN = (4.0, 1.0, 1.0, 0.0, 0.0)
-_PRIOR_SD = (1.0, 0.3, 0.3, 1.0, 1.0)
+_PRIOR_SD = (3.0, 1.0, 1.0, 1.0, 1.0)
 _REACH_SD = 0.5
 _POSITION_SD = 1.0
 _POSITION_DECAY = 0.5  # examined with chance position ** -0.5 until the data say otherwise
@@ -52,6 +55,7 @@ class ShownList:
         passed: Evidence by bin, shape (m, 1 + bins).
         micro: What the micro adapter adds to the cosine, shape (m,).
         base: What the base adapter adds to the cosine, shape (m,).
+        is_known: True when the same request was asked before.
     """
 
     similarity: Floats
@@ -59,12 +63,22 @@ class ShownList:
     passed: Floats
     micro: Floats
     base: Floats
+    is_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Gains:
-    """Log-likelihood won by each part on lists it had not learned from, in nats, and how many lists there were."""
+    """Log-likelihood won of late by each part on lists it had not learned from, in nats.
 
+    Args:
+        own: Won by the same request's own evidence, on requests asked again; starts with a head start, which fades.
+        reach: Won by the neighbours' evidence, on requests never asked before.
+        micro: Won by the micro adapter, on the same.
+        base: Won by the base adapter, on the same.
+        lists: Lists learned from, ever.
+    """
+
+    own: float = 0.0
     reach: float = 0.0
     micro: float = 0.0
     base: float = 0.0
@@ -78,7 +92,7 @@ class Weights:
     Args:
         taken: Worth of one unit of evidence for an item.
         passed: Worth of one unit of evidence against it.
-        reach: Share of a neighbour's evidence that counts, by bin, shape (1 + bins,); the same request counts whole.
+        reach: Share of the evidence that counts, by bin, shape (1 + bins,); first that of the same request.
         micro: Strength of the micro adapter.
         base: Strength of the base adapter.
         examined: Chance that a position is looked at, relative to the first, shape (positions,).
@@ -116,7 +130,7 @@ class Calibrator:
         self._mean: Doubles = np.concatenate([_PRIOR_MEAN, np.zeros(self._bins), bias])
         sd = [*_PRIOR_SD, *[_REACH_SD] * self._bins, *[_POSITION_SD] * self.config.positions]
         self._precision: Doubles = np.diag(np.asarray(sd, np.float64) ** -2)
-        self._gains = Gains()
+        self._gains = Gains(own=self.config.own_head_start_nats)
         self._weights = self._publish()
 
     @property
@@ -157,9 +171,9 @@ class Calibrator:
     def _position(self, count: int) -> npt.NDArray[np.intp]:
         return np.minimum(np.arange(count), self.config.positions - 1)
 
-    def _log_odds(self, shown: ShownList, mean: Doubles) -> Doubles:
+    def _log_odds(self, shown: ShownList, mean: Doubles, own: float = 1.0) -> Doubles:
         s = self.config.saturation
-        reach = np.concatenate([[1.0], mean[_REACH : _REACH + self._bins]])
+        reach = np.concatenate([[own], mean[_REACH : _REACH + self._bins]])
         pro, con = np.log1p((shown.taken @ reach) / s), np.log1p((shown.passed @ reach) / s)
         bias = mean[_REACH + self._bins :][self._position(len(pro))]
         odds: Doubles = (
@@ -173,23 +187,30 @@ class Calibrator:
 
     def _scored(self, shown: ShownList, reward: Doubles) -> Gains:
         # Each part against the model without it, the others at the weight they have earned.
-        full = self._earned()
-        alone = slice(_REACH, _REACH + self._bins)
+        old, full, trusted = self._gains, self._earned(), self._own_trust()
+        keep = 1.0 - 1.0 / self.config.memory_lists
+
+        def likelihood(mean: Doubles, own: float) -> float:
+            return _log_likelihood(self._log_odds(shown, mean, own), reward)
 
         def gain(part: slice | int) -> float:
             with_part, without = full.copy(), full.copy()
             with_part[part], without[part] = self._mean[part], 0.0
-            return _log_likelihood(self._log_odds(shown, with_part), reward) - _log_likelihood(
-                self._log_odds(shown, without), reward
-            )
+            return likelihood(with_part, trusted) - likelihood(without, trusted)
 
-        old = self._gains
+        if shown.is_known:
+            own = keep * old.own + likelihood(full, 1.0) - likelihood(full, 0.0)
+            return replace(old, own=own, lists=old.lists + 1)
         return Gains(
-            reach=old.reach + gain(alone),
-            micro=old.micro + (gain(_MICRO) if shown.micro.any() else 0.0),
-            base=old.base + (gain(_BASE) if shown.base.any() else 0.0),
+            own=old.own,
+            reach=keep * old.reach + gain(slice(_REACH, _REACH + self._bins)),
+            micro=keep * old.micro + (gain(_MICRO) if shown.micro.any() else 0.0),
+            base=keep * old.base + (gain(_BASE) if shown.base.any() else 0.0),
             lists=old.lists + 1,
         )
+
+    def _own_trust(self) -> float:
+        return self.trust(self._gains.own)
 
     def _earned(self) -> Doubles:
         earned = self._mean.copy()
@@ -210,8 +231,7 @@ class Calibrator:
         curvature = total * ((features * p[:, None]).T @ features - np.outer(centre, centre))
         precision = self._precision + curvature
         moved = mean + np.linalg.solve(precision, gradient)
-        moved[_SIMILARITY] = max(moved[_SIMILARITY], _LEAST_SIMILARITY)
-        moved[_TAKEN:_REACH] = np.maximum(moved[_TAKEN:_REACH], 0.0)
+        moved[:_REACH] = np.maximum(moved[:_REACH], 0.0)
         moved[_REACH : _REACH + self._bins] = np.clip(moved[_REACH : _REACH + self._bins], 0.0, 1.0)
         return moved, precision
 
@@ -230,12 +250,12 @@ class Calibrator:
 
     def _publish(self) -> Weights:
         earned = self._earned()
-        scale = earned[_SIMILARITY]
+        scale = max(earned[_SIMILARITY], _LEAST_SIMILARITY)
         bias = earned[_REACH + self._bins :]
         return Weights(
             taken=float(earned[_TAKEN] / scale),
             passed=float(earned[_PASSED] / scale),
-            reach=np.concatenate([[1.0], earned[_REACH : _REACH + self._bins]]).astype(np.float32),
+            reach=np.concatenate([[self._own_trust()], earned[_REACH : _REACH + self._bins]]).astype(np.float32),
             micro=float(earned[_MICRO] / scale),
             base=float(earned[_BASE] / scale),
             examined=np.minimum(np.exp(bias - bias[0]), 1.0).astype(np.float32),
@@ -249,7 +269,7 @@ class Calibrator:
             {
                 "mean": self._mean,
                 "precision": self._precision,
-                "gains": np.array([gains.reach, gains.micro, gains.base]),
+                "gains": np.array([gains.own, gains.reach, gains.micro, gains.base]),
                 "lists": gains.lists,
             }
         )
@@ -265,8 +285,8 @@ class Calibrator:
         size = len(calibrator._mean)
         calibrator._mean = state.doubles("mean", size)
         calibrator._precision = state.doubles("precision", size, size)
-        reach, micro, base = state.doubles("gains", 3).tolist()
-        calibrator._gains = Gains(reach, micro, base, state.whole("lists"))
+        own, reach, micro, base = state.doubles("gains", 4).tolist()
+        calibrator._gains = Gains(own, reach, micro, base, state.whole("lists"))
         calibrator._weights = calibrator._publish()
         return calibrator
 
