@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy.typing as npt
 
 from sona.checks import Floats, embeddings, fraction, nonempty_text, vector, whole
-from sona.config import SonaConfig
-from sona.engine.intake import Intake, amended
+from sona.engine.durable import Durable
+from sona.engine.intake import amended, asker
 from sona.engine.learner import Candidates, Learner, Scored
-from sona.engine.memories import Memories
 from sona.engine.metrics import SonaMetrics
-from sona.engine.saved import config_from_state, config_state, lock_file
-from sona.engine.words import Words
 from sona.engine.worker import Worker
-from sona.errors import ConfigError, InvalidValue, StateError, StoreError, UnknownTrajectory
+from sona.errors import InvalidValue, StateError, UnknownTrajectory
 from sona.loops.background import BackgroundResult
 from sona.loops.coordinator import TickResult
 from sona.loops.instant import InstantResult
 from sona.patterns.catalog import PatternMatch
-from sona.state import State, read_state, write_state
-from sona.text.embed import Embedder, EmbedFunction, Encoder
-from sona.text.respond import Responder, RespondFunction
 from sona.trajectory import TrajectoryBuilder
 from sona.types import (
     Context,
@@ -43,11 +32,10 @@ from sona.types import (
     require_text_or_none,
 )
 
-_STATE_KIND = "engine"
 _PATTERNS_USED = 3
 
 
-class SonaEngine:
+class SonaEngine(Durable):
     """Makes a running system learn from every request; untrained, it changes nothing.
 
     Vectors in: `adapt`, `rank`, `begin_trajectory`. Words in: `remember`, `process`. Then `feedback`, early or late.
@@ -71,34 +59,7 @@ class SonaEngine:
     ('right', 'left')
     """
 
-    def __init__(
-        self,
-        config: SonaConfig | None = None,
-        *,
-        embedder: Embedder | Encoder | EmbedFunction | None = None,
-        responder: Responder | RespondFunction | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """Make an untrained engine that lives in memory."""
-        self.config = config or SonaConfig()
-        self._clock = clock
-        self._words = Words(self.config, embedder, responder)
-        self._memories = Memories()
-        self._intake = Intake(self.config)
-        self._learner = None if self.config.hidden_dim is None else Learner(self.config.hidden_dim, self.config)
-        # One learner at a time, briefly; one cycle of Loop B at a time, for as long as it takes.
-        self._lock = threading.RLock()
-        self._cycle_lock = threading.RLock()
-        self._worker: Worker | None = None
-        self._path: Path | None = None
-        self._unlock: Callable[[], None] | None = None
-
     # -- vectors ---------------------------------------------------------------------------------------------------
-
-    @property
-    def hidden_dim(self) -> int | None:
-        """Width d of embeddings; None until the first vector shows it."""
-        return None if self._learner is None else self._learner.hidden_dim
 
     def _for_width(self, width: int) -> Learner:
         if self._learner is None:
@@ -150,23 +111,23 @@ class SonaEngine:
             InvalidValue: no items, ids that repeat or do not match the vectors, NaN, infinity, or `k` below 1.
         """
         began = time.perf_counter()
-        request, asker = self._request(x), _asker(context)
+        request, who = self._request(x), asker(context)
         whole(k, "k", 1)
         candidates = Candidates.checked(ids, vectors, request.shape[0])
         learner = self._for_width(request.shape[0])  # after every check: what is refused decides no width
         scored = learner.score(request, candidates, k)
-        trajectory = self._serve(request, (scored, candidates), asker, None, began)
+        trajectory = self._serve(request, (scored, candidates), who, None, began)
         return Ranking(trajectory.id, tuple(step.ref or "" for step in trajectory.steps), tuple(scored.scores.tolist()))
 
     def _serve(
         self,
         request: Floats,
         answer: tuple[Scored, Candidates] | None,
-        asker: Context,
+        who: Context,
         text: str | None,
         began: float,
     ) -> QueryTrajectory:
-        trajectory = self._intake.serve(request, answer, context=asker, text=text, now=self._clock(), began=began)
+        trajectory = self._intake.serve(request, answer, context=who, text=text, now=self._clock(), began=began)
         with self._lock:
             self._intake.counts["requests"] += 1
         return trajectory
@@ -196,11 +157,6 @@ class SonaEngine:
         """How many texts are remembered."""
         return len(self._memories)
 
-    def index(self) -> int:
-        """Embed the memories that wait for it, fitting the default embedder when it is due; return how many."""
-        with self._lock:
-            return self._words.index(self._memories, None if self._learner is None else self._learner.votes)
-
     def process(self, query: str, context: Context | None = None, *, vector: npt.ArrayLike | None = None) -> Response:
         """Answer `query` from memory and learn from what comes back as feedback.
 
@@ -215,7 +171,7 @@ class SonaEngine:
         """
         began = time.perf_counter()
         nonempty_text(query, "query")
-        asker = _asker(context)
+        who = asker(context)
         given = None if vector is None else self._request(vector)
         if self._memories.waiting_count:
             self.index()
@@ -226,10 +182,10 @@ class SonaEngine:
         if len(memories):
             candidates = Candidates(self._memories.ids, memories, None)
             answer = learner.score(request, candidates, self.config.context_size).positive(), candidates
-        trajectory = self._serve(request, answer, asker, query, began)
+        trajectory = self._serve(request, answer, who, query, began)
         sources = () if answer is None else self._sources(trajectory, answer[0])
         return Response(
-            text=self._words.respond(query, sources, asker),
+            text=self._words.respond(query, sources, who),
             confidence=min(max(sources[0].score, 0.0), 1.0) if sources else 0.0,
             patterns_used=tuple(match.pattern.id for match in matches),
             latency_us=(time.perf_counter() - began) * 1e6,
@@ -443,151 +399,7 @@ class SonaEngine:
                 raise StateError("the background thread runs already")
             self._worker = Worker(self.tick, period_s)
 
-    def stop_background(self) -> None:
-        """Stop the background thread, if it runs, and wait for a cycle in progress."""
-        with self._lock:
-            worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.stop()
-
-    def flush(self) -> None:
-        """Embed waiting memories, apply waiting signals, and save when the engine was opened on a file."""
-        self.index()
-        with self._lock:
-            if self._learner is not None:
-                self._learner.loops.instant.flush()
-        self._autosave()
-
     def metrics(self) -> SonaMetrics:
         """Return every counter; they go on after a restart."""
         with self._lock:
             return SonaMetrics.of(self._intake, len(self._memories), self._learner)
-
-    # -- lifetime --------------------------------------------------------------------------------------------------
-
-    def state(self) -> State:
-        """Return everything needed to come back bit for bit; unfinished trajectories end here and are counted."""
-        with self._cycle_lock, self._lock:
-            parts: dict[str, State] = {
-                "config": config_state(self.config),
-                "words": self._words.state(),
-                "memories": self._memories.state(),
-                "intake": self._intake.state(),
-            }
-            if self._learner is not None:
-                parts["learner"] = self._learner.state()
-            return State(parts)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to the file `path`, atomically: a crash leaves the old file or the new one.
-
-        Raises:
-            StoreError: it cannot be written; an earlier file is untouched.
-        """
-        write_state(path, _STATE_KIND, self.state())
-
-    @classmethod
-    def load(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        embedder: Embedder | Encoder | EmbedFunction | None = None,
-        responder: Responder | RespondFunction | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> Self:
-        """Return the engine that was saved; its answers are equal bit for bit.
-
-        Args:
-            path: The file.
-            embedder: The one it was made with, when that was the caller's own.
-            responder: What answers from memories.
-            clock: Seconds since the epoch.
-
-        Raises:
-            StoreError: missing, damaged, truncated, of another format version, or it needs its embedder.
-        """
-        state = read_state(path, _STATE_KIND)
-        config = config_from_state(state.child("config"))
-        words = Words.from_state(state.child("words"), config, embedder, responder)
-        engine = cls(config, responder=responder, clock=clock)
-        engine._words = words
-        engine._memories = Memories.from_state(state.child("memories"))
-        engine._intake = Intake.from_state(state.child("intake"), config)
-        if "learner" in state:
-            engine._learner = Learner.from_state(state.child("learner"), config)
-            if config.hidden_dim not in (None, engine.hidden_dim):
-                raise StoreError(f"saved state: made for width {config.hidden_dim}, holds width {engine.hidden_dim}")
-        return engine
-
-    @classmethod
-    def open(
-        cls,
-        path: str | os.PathLike[str],
-        config: SonaConfig | None = None,
-        *,
-        embedder: Embedder | Encoder | EmbedFunction | None = None,
-        responder: Responder | RespondFunction | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> Self:
-        """Return the engine that lives in the file `path`, made when there is none.
-
-        The file is written when the engine is closed, flushed, and after each cycle of Loop B; what came after the
-        last write is lost when the process dies. Only one process at a time may have it open.
-
-        Args:
-            path: The file; its folder must exist.
-            config: Settings of a new file; of an old one, the same or None.
-            embedder: As in the constructor.
-            responder: As in the constructor.
-            clock: Seconds since the epoch.
-
-        Raises:
-            StoreError: the file cannot be read or written, or another process has it open.
-            ConfigError: `config` is not what the file was made with.
-        """
-        target = Path(path)
-        unlock = lock_file(target)
-        try:
-            if target.exists():
-                engine = cls.load(target, embedder=embedder, responder=responder, clock=clock)
-                if config is not None and config != engine.config:
-                    raise ConfigError(f"{target} was made with other settings; open it without config")
-            else:
-                engine = cls(config, embedder=embedder, responder=responder, clock=clock)
-                engine.save(target)
-        except BaseException:
-            unlock()
-            raise
-        engine._path, engine._unlock = target, unlock
-        return engine
-
-    def _autosave(self) -> None:
-        if self._path is not None:
-            self.save(self._path)
-
-    def close(self) -> None:
-        """Stop the background thread and, when opened on a file, save and let go of it. May be called twice."""
-        self.stop_background()
-        try:
-            if self._path is not None:
-                self.flush()
-        finally:
-            unlock, self._unlock, self._path = self._unlock, None, None
-            if unlock is not None:
-                unlock()
-
-    def __enter__(self) -> Self:
-        """Return the engine itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the engine, keeping what was learned even when the block failed."""
-        self.close()
-
-
-def _asker(context: Context | None) -> Context:
-    if context is not None and not isinstance(context, Context):
-        raise InvalidValue(f"context: expected a Context, got {type(context).__name__}")
-    return context or Context()

@@ -133,6 +133,17 @@ class Intake:
         return intake
 
 
+def asker(context: Context | None) -> Context:
+    """Return who asks; nobody in particular when `context` is None.
+
+    Raises:
+        InvalidValue: not a Context.
+    """
+    if context is not None and not isinstance(context, Context):
+        raise InvalidValue(f"context: expected a Context, got {type(context).__name__}")
+    return context or Context()
+
+
 def amended(served: Served, rewards: Mapping[str, float] | None, quality: float | None) -> QueryTrajectory | None:
     """Return the outcome that this feedback makes of a served request; None when it says nothing new.
 
