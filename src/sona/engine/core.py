@@ -48,7 +48,7 @@ class SonaEngine(Durable):
         responder: What answers from memories: a Responder or a callable; by default the best memory's text.
         clock: Seconds since the epoch.
 
-    >>> engine = SonaEngine(SonaConfig(hidden_dim=2))
+    >>> engine = SonaEngine()
     >>> ids, vectors = ["left", "right"], [[1.0, 0.0], [0.9, 0.1]]
     >>> ranking = engine.rank([1.0, 0.05], ids, vectors)
     >>> ranking.ids
