@@ -1,0 +1,211 @@
+"""LoopCoordinator: Loop A on every trajectory, Loop B when it is due."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sona.adapters.base_lora import BaseLoRA
+from sona.adapters.micro_lora import MicroLoRA
+from sona.config import BackgroundConfig, EwcConfig, InstantConfig, PatternConfig
+from sona.errors import PatternExtractionError, StoreError
+from sona.loops.background import BackgroundLoop
+from sona.loops.coordinator import LoopCoordinator
+from sona.loops.instant import InstantLoop
+from sona.patterns.bank import ReasoningBank
+from sona.retention.ewc import EwcPlusPlus
+from sona.state import State, digest
+from sona.types import QueryTrajectory, TrajectoryStep
+
+D = 4
+RNG = np.random.default_rng(0)
+TARGETS = RNG.normal(size=(50, D)).astype(np.float32)
+QUERIES = RNG.normal(size=(50, D)).astype(np.float32)
+
+
+def trajectory(number: int, quality: float = 1.0) -> QueryTrajectory:
+    return QueryTrajectory(number, QUERIES[number % 50], (TrajectoryStep(TARGETS[number % 50]),), quality)
+
+
+def clicked(number: int) -> QueryTrajectory:
+    steps = (TrajectoryStep(TARGETS[number % 50], reward=1.0), TrajectoryStep(TARGETS[(number + 1) % 50], reward=0.0))
+    return QueryTrajectory(number, QUERIES[number % 50], steps, alternatives=True)
+
+
+def coordinator(capacity=100, flush_threshold=1, **settings) -> LoopCoordinator:
+    micro = MicroLoRA(D, 1)
+    ewc = EwcPlusPlus(EwcConfig(param_count=micro.param_count))
+    instant = InstantConfig(trajectory_capacity=capacity, flush_threshold=flush_threshold)
+    background = BackgroundConfig(**{"interval_s": 10.0, "min_trajectories": 5, **settings})
+    bank = ReasoningBank(PatternConfig(min_cluster_size=2), hidden_dim=D)
+    return LoopCoordinator(InstantLoop(micro, ewc, instant), BackgroundLoop(bank, BaseLoRA(D, 2, 1), ewc, background))
+
+
+def feed(loops: LoopCoordinator, numbers) -> None:
+    for number in numbers:
+        loops.on_trajectory(trajectory(number))
+
+
+def test_the_first_tick_starts_the_interval():
+    loops = coordinator()
+    feed(loops, range(5))
+    assert loops.tick(100.0).background is None
+    assert not loops.is_due(109.9)
+    assert loops.is_due(110.0)
+    result = loops.tick(110.0)
+    assert result.background is not None
+    assert result.background.trajectories == 5
+    assert (result.reason, result.waiting) == (None, 0)
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_too_few_trajectories_wait_and_are_never_thrown_away(count):
+    loops = coordinator()
+    feed(loops, range(count))
+    for now in (0.0, 20.0, 40.0, 60.0):
+        result = loops.tick(now)
+        assert result.background is None
+        assert result.waiting == loops.waiting_count == count
+    feed(loops, range(count, 5))
+    assert loops.tick(61.0).background.trajectories == 5
+
+
+def test_a_cycle_starts_the_interval_again():
+    loops = coordinator()
+    loops.tick(0.0)
+    feed(loops, range(5))
+    assert loops.tick(10.0).background is not None
+    feed(loops, range(5, 10))
+    assert loops.tick(19.0).background is None
+    assert loops.tick(20.0).background is not None
+
+
+def test_a_cycle_run_by_hand_also_starts_the_interval_again():
+    loops = coordinator()
+    loops.tick(0.0)
+    feed(loops, range(5))
+    loops.run_background(now=9.0)
+    feed(loops, range(5, 10))
+    assert loops.tick(12.0).background is None
+    assert loops.waiting_count == 5
+
+
+def test_a_skipped_cycle_says_why_and_keeps_everything():
+    loops = coordinator()
+    feed(loops, range(3))
+    result = loops.run_background(now=0.0)
+    assert "3 of 5" in result.skipped_reason
+    assert loops.waiting_count == 3
+    assert loops.run_background(now=0.0, force=True).trajectories == 3
+    assert loops.run_background(now=0.0, force=True).skipped_reason == "no new trajectories"
+
+
+def test_handing_over_never_holds_more_than_the_buffer_may():
+    loops = coordinator(capacity=4, min_trajectories=100)
+    for start in range(0, 20, 4):
+        feed(loops, range(start, start + 4))
+        loops.run_background(now=0.0)
+    assert loops.waiting_count == 8  # four wait for Loop B, four in the buffer, the rest was refused and counted
+    assert loops.instant.metrics().dropped == 12
+    assert loops.run_background(now=0.0, force=True).trajectories == 4
+    assert loops.run_background(now=0.0, force=True).trajectories == 4
+    assert loops.waiting_count == 0
+
+
+def test_a_failing_cycle_loses_nothing_and_can_be_repeated(monkeypatch):
+    loops = coordinator()
+    feed(loops, range(6))
+    loops.hand_over()
+    before = digest(loops.state())
+    bank = loops.background.bank
+
+    def fail(**_):
+        raise PatternExtractionError("no")
+
+    monkeypatch.setattr(bank, "extract_patterns", fail)
+    with pytest.raises(PatternExtractionError):
+        loops.run_background(now=1.0)
+    monkeypatch.undo()
+    assert digest(loops.state()) == before
+    assert loops.run_background(now=1.0).trajectories == 6
+
+
+def test_what_came_while_a_cycle_ran_is_learned_on_top_of_it_and_counted_once():
+    loops, apart = coordinator(), coordinator()
+    feed(loops, range(6))
+    feed(apart, range(6))
+    loops.hand_over()
+    change = loops.compute(now=0.0)
+    feed(loops, range(6, 9))
+    loops.commit(change, now=0.0)
+    apart.run_background(now=0.0)
+    feed(apart, range(6, 9))
+    # The same events one after the other; the baseline and A have moved a little further meanwhile, no more.
+    wanted = apart.instant.micro.delta(QUERIES)
+    assert np.abs(wanted).max() > 1e-3
+    np.testing.assert_allclose(loops.instant.micro.delta(QUERIES), wanted, atol=0.05 * np.abs(wanted).max())
+    assert (loops.adapters.base.delta(0, QUERIES) == apart.adapters.base.delta(0, QUERIES)).all()
+    assert loops.waiting_count == apart.waiting_count == 3
+    assert loops.instant.baseline.value == apart.instant.baseline.value
+    one, other = loops.instant.metrics(), apart.instant.metrics()
+    assert (one.recorded, one.pushes, one.silent) == (other.recorded, other.pushes, other.silent) == (9, 9, 0)
+
+
+@pytest.mark.parametrize("flush_threshold", [4, 100])
+def test_signals_that_wait_across_a_cycle_are_learned_once(flush_threshold):
+    loops, apart = coordinator(flush_threshold=flush_threshold), coordinator(flush_threshold=flush_threshold)
+    for number in range(6):
+        loops.on_trajectory(clicked(number))
+        apart.on_trajectory(clicked(number))
+    loops.hand_over()
+    change = loops.compute(now=0.0)
+    loops.on_trajectory(clicked(6))
+    loops.commit(change, now=0.0)
+    apart.run_background(now=0.0)
+    apart.on_trajectory(clicked(6))
+    assert loops.instant.micro.pending_updates == apart.instant.micro.pending_updates == 1
+    loops.instant.flush()
+    apart.instant.flush()
+    np.testing.assert_allclose(loops.adapters.forward(QUERIES), apart.adapters.forward(QUERIES), atol=1e-6)
+
+
+def test_both_adapters_change_at_once_and_a_reader_keeps_its_pair():
+    loops = coordinator()
+    feed(loops, range(6))
+    held = loops.adapters
+    before = held.forward(QUERIES)
+    loops.run_background(now=0.0)
+    assert loops.adapters is not held
+    assert (held.forward(QUERIES) == before).all()
+    assert not np.allclose(loops.adapters.forward(QUERIES), before)
+    assert loops.adapters.micro is loops.instant.micro
+    assert loops.adapters.base is loops.background.base
+
+
+def test_loop_b_constrains_loop_a_by_what_it_protects():
+    loops = coordinator()
+    feed(loops, range(6))
+    loops.run_background(now=0.0)
+    assert loops.instant.ewc is loops.background.ewc
+
+
+def test_the_clock_of_cycles_survives_a_restart():
+    loops = coordinator()
+    loops.tick(50.0)
+    feed(loops, range(5))
+    config = loops.instant.config, loops.background.config
+    again = LoopCoordinator.from_state(loops.state(), *config)
+    assert digest(again.state()) == digest(loops.state())
+    assert again.tick(59.0).background is None
+    assert again.tick(60.0).background.trajectories == 5
+
+
+def test_loops_over_adapters_of_different_sizes_do_not_load():
+    loops = coordinator()
+    values = dict(loops.state().items())
+    other = InstantLoop(MicroLoRA(D + 1, 1))
+    with pytest.raises(StoreError):
+        LoopCoordinator.from_state(State({**values, "instant": other.state()}))
+    other = InstantLoop(MicroLoRA(D, 2))
+    with pytest.raises(StoreError):
+        LoopCoordinator.from_state(State({**values, "instant": other.state()}))

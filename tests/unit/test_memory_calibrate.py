@@ -1,0 +1,242 @@
+"""Calibrator: what similarity, votes and adapters are worth, learned from what people take."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from sona.config import VoteConfig
+from sona.errors import LearningError, StoreError
+from sona.memory.calibrate import Calibrator, ShownList
+from sona.state import digest
+
+BINS = 1 + len(VoteConfig().similarity_edges)
+
+
+def shown(similarity, *, taken=None, passed=None, micro=None, base=None, is_known=False) -> ShownList:
+    count = len(similarity)
+
+    def column(values):
+        return np.zeros(count, np.float32) if values is None else np.asarray(values, np.float32)
+
+    def table(values):
+        return np.zeros((count, BINS), np.float32) if values is None else np.asarray(values, np.float32)
+
+    return ShownList(column(similarity), table(taken), table(passed), column(micro), column(base), is_known)
+
+
+def evidence(column: int, values) -> np.ndarray:
+    table = np.zeros((len(values), BINS), np.float32)
+    table[:, column] = values
+    return table
+
+
+def taken_at(place: int, count: int) -> np.ndarray:
+    rewards = np.zeros(count, np.float32)
+    rewards[place] = 1.0
+    return rewards
+
+
+def choice(rng, odds) -> int:
+    chances = np.exp(odds - odds.max())
+    return int(rng.choice(len(odds), p=chances / chances.sum()))
+
+
+def bias(count: int) -> np.ndarray:
+    return -0.5 * np.log(np.arange(1, count + 1))
+
+
+def test_an_untrained_one_trusts_the_same_request_alone():
+    weights = Calibrator().weights
+    assert weights.reach[0] > 0.9
+    assert not weights.reach[1:].any()
+    assert weights.micro == weights.base == 0.0
+    assert weights.taken > 0.0
+    assert weights.passed > 0.0
+    np.testing.assert_allclose(weights.examined, np.arange(1, 11) ** -0.5, rtol=1e-6)
+    assert weights.votes(evidence(0, [1.0]), evidence(0, [0.0]))[0] > 0.0
+    assert weights.votes(evidence(0, [0.0]), evidence(0, [1.0]))[0] < 0.0
+    assert weights.votes(evidence(3, [5.0]), evidence(3, [0.0]))[0] == 0.0
+
+
+def test_votes_rise_with_what_was_taken_fall_with_what_was_passed_and_saturate():
+    weights = Calibrator().weights
+    nothing = np.zeros((5, BINS), np.float32)
+    more = evidence(0, [0.0, 1.0, 2.0, 3.0, 4.0])
+    for_it, against_it = weights.votes(more, nothing), weights.votes(nothing, more)
+    assert for_it[0] == against_it[0] == 0.0
+    assert (np.diff(for_it) > 0.0).all()
+    assert (np.diff(against_it) < 0.0).all()
+    assert (np.diff(for_it, 2) < 0.0).all()
+    assert (np.diff(against_it, 2) > 0.0).all()
+
+
+def test_trust_is_half_at_the_gate_and_rises_with_evidence():
+    calibrator = Calibrator(VoteConfig(gate_nats=3.0))
+    assert calibrator.trust(3.0) == 0.5
+    grid = [calibrator.trust(gain) for gain in (-1e9, -10.0, 0.0, 3.0, 10.0, 1e9)]
+    assert grid == sorted(grid)
+    assert grid[0] < 1e-9
+    assert grid[-1] > 1.0 - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("items", "rewards"), [([0.5, 0.4], [0.0, 0.0]), ([0.5], [1.0]), ([], []), ([0.5, 0.1, 0.2], [0.0] * 3)]
+)
+def test_a_list_without_a_choice_teaches_nothing(items, rewards):
+    calibrator = Calibrator()
+    before = digest(calibrator.state())
+    assert not calibrator.learn(shown(items), np.array(rewards, np.float32))
+    assert digest(calibrator.state()) == before
+
+
+def test_an_update_that_is_not_finite_is_refused_and_changes_nothing():
+    calibrator = Calibrator()
+    calibrator.learn(shown([0.5, 0.4]), taken_at(1, 2))
+    before, weights = digest(calibrator.state()), calibrator.weights
+    with pytest.raises(LearningError):
+        calibrator.learn(shown([0.5, math.nan]), taken_at(1, 2))
+    assert digest(calibrator.state()) == before
+    assert calibrator.weights is weights
+
+
+def test_the_worth_of_an_adapter_is_what_a_batch_fit_finds():
+    rng = np.random.default_rng(0)
+    calibrator, lists = Calibrator(), []
+    for _ in range(500):
+        similarity, micro = rng.uniform(0.0, 1.0, 8), rng.normal(0.0, 0.3, 8)
+        place = choice(rng, 6.0 * similarity + 4.0 * micro + bias(8))
+        lists.append((similarity, micro, place))
+        calibrator.learn(shown(similarity, micro=micro), taken_at(place, 8))
+
+    def loss(parameters: np.ndarray) -> float:
+        total = 0.0
+        for similarity, micro, place in lists:
+            odds = parameters[0] * similarity + parameters[1] * micro + bias(8)
+            total -= odds[place] - odds.max() - math.log(np.exp(odds - odds.max()).sum())
+        return total
+
+    best = minimize(loss, [4.0, 0.0]).x
+    assert calibrator.weights.micro == pytest.approx(best[1] / best[0], rel=0.15)
+    assert calibrator.gains.lists == 500
+
+
+def simulate(part: str, *, helps: bool, lists: int = 250, seed: int = 0) -> Calibrator:
+    """Lists in which one part tells what is taken, or has nothing to do with it."""
+    rng = np.random.default_rng(seed)
+    calibrator = Calibrator()
+    for _ in range(lists):
+        similarity, signal = rng.uniform(0.3, 0.7, 6), rng.integers(0, 2, 6).astype(np.float64)
+        told = signal if helps else rng.permutation(signal)
+        place = choice(rng, 5.0 * similarity + 2.5 * told + bias(6))
+        column = {"own": 0, "reach": 4}.get(part)
+        if column is None:
+            one = shown(similarity, **{part: 0.3 * (signal - 0.5)})
+        else:
+            one = shown(similarity, taken=evidence(column, signal), is_known=column == 0)
+        calibrator.learn(one, taken_at(place, 6))
+    return calibrator
+
+
+@pytest.mark.parametrize("part", ["micro", "base"])
+def test_an_adapter_earns_its_weight_and_only_by_helping(part):
+    helping, useless = simulate(part, helps=True), simulate(part, helps=False)
+    assert getattr(helping.weights, part) > 0.3
+    assert getattr(helping.gains, part) > 10.0
+    assert getattr(useless.weights, part) < 0.1
+    others = {"micro", "base"} - {part}
+    assert all(getattr(helping.weights, other) == 0.0 for other in others)
+
+
+def test_neighbours_earn_their_reach_and_only_by_helping():
+    helping, useless = simulate("reach", helps=True), simulate("reach", helps=False)
+    assert helping.weights.reach[4] > 0.5
+    assert useless.weights.reach[4] < 0.15
+    bins_without_data = [1, 2, 3, 5]
+    assert not helping.weights.reach[bins_without_data].any()
+
+
+def test_the_same_requests_evidence_keeps_its_worth_only_while_it_predicts():
+    helping, useless = simulate("own", helps=True), simulate("own", helps=False, lists=600)
+    one, none = evidence(0, [1.0]), evidence(0, [0.0])
+    assert helping.weights.votes(one, none)[0] > 0.2
+    assert useless.weights.votes(one, none)[0] < 0.5 * helping.weights.votes(one, none)[0]
+
+
+def test_position_bias_is_learned_from_what_is_taken():
+    rng = np.random.default_rng(1)
+    calibrator = Calibrator()
+    true = np.log([1.0, 0.2, 0.2, 0.2, 0.2])
+    for _ in range(600):
+        similarity = rng.uniform(0.0, 1.0, 5)
+        place = choice(rng, 4.0 * similarity + true)
+        calibrator.learn(shown(similarity), taken_at(place, 5))
+    np.testing.assert_allclose(calibrator.weights.examined[1:5], 0.2, atol=0.1)  # from .71 to .45; 2 standard errors
+    assert (calibrator.weights.examined <= 1.0).all()
+
+
+def test_parts_are_scored_before_they_are_learned_from():
+    calibrator = Calibrator()
+    one = shown([0.5, 0.5, 0.5], micro=[0.0, 0.3, 0.0], taken=evidence(4, [0.0, 1.0, 0.0]))
+    calibrator.learn(one, taken_at(1, 3))
+    assert calibrator.gains.reach == calibrator.gains.micro == 0.0  # nothing was claimed yet, so nothing was won
+    calibrator.learn(one, taken_at(1, 3))
+    assert calibrator.gains.reach > 0.0
+    assert calibrator.gains.micro > 0.0
+    held = calibrator.gains
+    calibrator.learn(one, taken_at(0, 3))
+    assert calibrator.gains.reach < held.reach
+    assert calibrator.gains.micro < held.micro
+
+
+def test_repeats_are_no_evidence_for_what_reaches_beyond_them():
+    calibrator = Calibrator()
+    one = shown([0.5, 0.5], micro=[0.0, 0.3], base=[0.0, 0.3], taken=evidence(4, [0.0, 1.0]), is_known=True)
+    for _ in range(50):
+        calibrator.learn(one, taken_at(1, 2))
+    gains = calibrator.gains
+    assert gains.reach == gains.micro == gains.base == 0.0
+
+
+def test_no_part_ever_counts_against_its_meaning():
+    rng = np.random.default_rng(2)
+    calibrator = Calibrator()
+    for _ in range(200):  # what was taken before is now what is avoided
+        signal = rng.integers(0, 2, 6).astype(np.float32)
+        place = choice(rng, -3.0 * signal)
+        one = shown(rng.uniform(0.3, 0.7, 6), taken=evidence(0, signal), passed=evidence(0, 1.0 - signal), micro=signal)
+        calibrator.learn(one, taken_at(place, 6))
+    weights = calibrator.weights
+    assert weights.taken >= 0.0
+    assert weights.passed >= 0.0
+    assert weights.micro >= 0.0
+    assert (weights.reach >= 0.0).all()
+    assert (weights.reach <= 1.0).all()
+
+
+def test_published_weights_never_change():
+    calibrator = Calibrator()
+    held = calibrator.weights
+    values = held.reach.copy(), held.examined.copy(), held.taken
+    for _ in range(5):
+        calibrator.learn(shown([0.5, 0.4], micro=[0.0, 1.0], taken=evidence(2, [0.0, 1.0])), taken_at(1, 2))
+    assert calibrator.weights is not held
+    assert (held.reach == values[0]).all()
+    assert (held.examined == values[1]).all()
+    assert held.taken == values[2]
+
+
+def test_lists_longer_than_the_positions_share_the_last_bias():
+    calibrator = Calibrator(VoteConfig(positions=3))
+    calibrator.learn(shown(np.linspace(0.9, 0.1, 8)), taken_at(7, 8))
+    assert calibrator.weights.examined.shape == (3,)
+    assert np.isfinite(calibrator.weights.examined).all()
+
+
+def test_a_state_of_other_bins_is_refused():
+    state = Calibrator(VoteConfig(similarity_edges=(0.5,))).state()
+    with pytest.raises(StoreError):
+        Calibrator.from_state(state)

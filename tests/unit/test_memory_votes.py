@@ -1,0 +1,237 @@
+"""VoteMemory: what past requests took, pooled over the nearest of them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from sona.config import VoteConfig
+from sona.errors import DimensionMismatch, InvalidValue, StoreError
+from sona.memory.votes import Showing, VoteMemory, unit
+from sona.state import State, digest
+
+EDGES = (0.3, 0.5, 0.65, 0.8, 0.9)
+EAST = np.array([1.0, 0.0], np.float32)
+NORTH = np.array([0.0, 1.0], np.float32)
+
+
+def at(degrees: float) -> np.ndarray:
+    angle = math.radians(degrees)
+    return np.array([math.cos(angle), math.sin(angle)], np.float32)
+
+
+def as_written(votes: VoteMemory) -> dict[str, object]:
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in votes.state().items()}
+
+
+def by_hand(past, query, config):
+    """Pool the evidence without the class: `past` is a list of (vector, {item: (taken, passed)}, visits)."""
+    similar = [(float(unit(v) @ unit(query)), row) for row, (v, _, _) in enumerate(past)]
+    sums: dict[str, np.ndarray] = {}
+    for similarity, row in sorted(similar, reverse=True)[: config.neighbours]:
+        if similarity < config.similarity_edges[0]:
+            continue
+        same = similarity >= config.same_similarity
+        column = 0 if same else sum(similarity >= edge for edge in config.similarity_edges)
+        for item, pair in past[row][1].items():
+            cell = sums.setdefault(item, np.zeros((2, 1 + len(config.similarity_edges))))
+            cell[:, column] += np.array(pair) / (1 if same else past[row][2])
+    return sums
+
+
+def test_a_memory_without_neighbours_is_neutral():
+    votes = VoteMemory(2)
+    assert votes.look_up(EAST).items == ()
+    votes.record(EAST, [Showing("a", 1.0)])
+    nothing = votes.look_up(NORTH)
+    assert nothing.items == ()
+    assert not nothing.is_known
+    taken, passed = nothing.rows(["a", "b"])
+    assert not taken.any()
+    assert not passed.any()
+    assert taken.shape == (2, votes.bin_count)
+
+
+@pytest.mark.parametrize("neighbours", [3, 50])
+def test_evidence_is_what_pooling_by_hand_gives(neighbours):
+    rng = np.random.default_rng(neighbours)
+    config = VoteConfig(neighbours=neighbours)
+    votes, past = VoteMemory(5, config), []
+    for number in range(40):
+        request = rng.normal(size=5).astype(np.float32)
+        shown = [Showing(f"i{number % 7}", 0.25), Showing("common", 1.0, 0.5), Showing("passed", 0.0, 0.5)]
+        visits = 1 + number % 3
+        for _ in range(visits):
+            votes.record(request, shown)
+        sums = {f"i{number % 7}": (0.25, 0.75), "common": (1.0, 0.0), "passed": (0.0, 0.5)}
+        past.append((request, {item: (t * visits, p * visits) for item, (t, p) in sums.items()}, visits))
+    assert len(votes) == 40
+    near = [past[row][0] + noise * rng.normal(size=5).astype(np.float32) for row in range(20) for noise in (0.0, 0.3)]
+    for query in near:
+        evidence, expected = votes.look_up(query), by_hand(past, query, config)
+        assert set(evidence.items) == set(expected)
+        for item, row in zip(evidence.items, range(len(evidence.items)), strict=True):
+            np.testing.assert_allclose(evidence.taken[row], expected[item][0], atol=1e-5)
+            np.testing.assert_allclose(evidence.passed[row], expected[item][1], atol=1e-5)
+
+
+def test_similarity_decides_the_bin():
+    votes = VoteMemory(2)
+    votes.record(EAST, [Showing("a", 1.0)])
+    for degrees, column in ((3.0, 0), (20.0, 5), (30.0, 4), (45.0, 3), (55.0, 2), (70.0, 1)):
+        assert np.flatnonzero(votes.look_up(at(degrees)).taken[0]).tolist() == [column]
+    assert votes.look_up(at(75.0)).items == ()
+
+
+def test_a_request_asked_again_adds_to_its_own_record_and_a_neighbour_speaks_for_one_visit():
+    votes = VoteMemory(2)
+    for scale in (1.0, 5.0, 0.1):
+        votes.record(scale * EAST, [Showing("a", 1.0), Showing("b", 0.0, 0.5)])
+    assert len(votes) == 1
+    same, near = votes.look_up(EAST), votes.look_up(at(20.0))
+    assert same.is_known
+    assert not near.is_known
+    assert same.rows(["a", "b"])[0][:, 0].tolist() == [3.0, 0.0]
+    assert same.rows(["a", "b"])[1][:, 0].tolist() == [0.0, 1.5]
+    assert near.rows(["a"])[0].sum() == 1.0
+
+
+def test_the_oldest_request_makes_room():
+    votes = VoteMemory(2, VoteConfig(capacity=3))
+    for number in range(5):
+        votes.record(at(18.0 * number), [Showing(f"i{number}", 1.0)])
+    assert (len(votes), votes.evicted_count) == (3, 2)
+    known = [votes.look_up(at(18.0 * number)).is_known for number in range(5)]
+    assert known == [False, False, True, True, True]
+    votes.record(at(18.0 * 4), [Showing("again", 1.0)])
+    assert (len(votes), votes.evicted_count) == (3, 2)
+    assert set(votes.look_up(at(72.0)).items) >= {"i4", "again"}
+
+
+def test_what_is_withdrawn_leaves_the_memory_as_if_it_had_never_come():
+    votes, never = VoteMemory(2), VoteMemory(2)
+    for memory in (votes, never):
+        memory.record(EAST, [Showing("a", 1.0), Showing("b", 0.0)])
+    receipt = votes.record(EAST, [Showing("a", 0.3), Showing("c", 0.7, 0.1)])
+    assert votes.withdraw(receipt)
+    left, wanted = votes.look_up(EAST), never.look_up(EAST)
+    assert left.items == wanted.items
+    np.testing.assert_allclose(left.taken, wanted.taken, atol=1e-6)
+    np.testing.assert_allclose(left.passed, wanted.passed, atol=1e-6)
+
+
+@pytest.mark.parametrize("visits", [0, 1, 2])
+def test_an_amended_showing_ends_where_the_last_word_alone_would_have(visits):
+    amended, alone = VoteMemory(2), VoteMemory(2)
+    for votes in (amended, alone):
+        for _ in range(visits):
+            votes.record(EAST, [Showing("a", 0.5)])
+    first = amended.record(EAST, [Showing("a", 1.0), Showing("b", 0.0, 0.5)])
+    amended.withdraw(first)
+    for votes in (amended, alone):
+        votes.record(EAST, [Showing("a", 0.0), Showing("b", 1.0, 0.5)])
+    assert as_written(amended) == as_written(alone)  # numbers chosen so that float rounding plays no part
+    assert amended.look_up(at(20.0)).taken.tolist() == alone.look_up(at(20.0)).taken.tolist()
+
+
+def test_a_receipt_outlives_its_request_harmlessly():
+    votes = VoteMemory(2, VoteConfig(capacity=1))
+    receipt = votes.record(EAST, [Showing("a", 1.0)])
+    votes.record(NORTH, [Showing("b", 1.0)])
+    before = digest(votes.state())
+    assert not votes.withdraw(receipt)
+    assert digest(votes.state()) == before
+
+
+def test_withdrawing_more_than_is_left_never_goes_below_nothing():
+    votes = VoteMemory(2)
+    receipt = votes.record(EAST, [Showing("a", 0.7), Showing("b", 0.1, 0.3)])
+    votes.withdraw(receipt)
+    votes.withdraw(receipt)
+    assert votes.look_up(EAST).items == ()
+    votes.record(EAST, [Showing("a", 1.0)])
+    assert votes.look_up(at(20.0)).taken.max() == 1.0
+
+
+def test_requests_with_words_move_into_a_new_space_with_what_they_took():
+    votes = VoteMemory(2)
+    votes.record(EAST, [Showing("a", 1.0)], text="east")
+    votes.record(NORTH, [Showing("b", 1.0)])
+    assert votes.re_embed(lambda texts: -np.stack([EAST for _ in texts])) == 1
+    assert votes.look_up(-EAST).items == ("a",)
+    assert votes.look_up(EAST).items == ()
+    assert votes.look_up(NORTH).items == ("b",)
+    assert VoteMemory(2).re_embed(lambda texts: np.zeros((0, 2), np.float32)) == 0
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((2, 2), np.float32), np.zeros((1, 3), np.float32), [[np.nan, 0.0]]])
+def test_a_broken_new_space_changes_nothing(wrong):
+    votes = VoteMemory(2)
+    votes.record(EAST, [Showing("a", 1.0)], text="east")
+    before = digest(votes.state())
+    with pytest.raises(InvalidValue):
+        votes.re_embed(lambda texts: wrong)
+    assert digest(votes.state()) == before
+
+
+@pytest.mark.parametrize(
+    ("request_vector", "showing", "error"),
+    [
+        ([1.0, 0.0, 0.0], Showing("a", 1.0), DimensionMismatch),
+        ([math.nan, 0.0], Showing("a", 1.0), InvalidValue),
+        ([math.inf, 0.0], Showing("a", 1.0), InvalidValue),
+        ([1.0, 0.0], Showing("a", 1.5), InvalidValue),
+        ([1.0, 0.0], Showing("a", -0.1), InvalidValue),
+        ([1.0, 0.0], Showing("a", math.nan), InvalidValue),
+        ([1.0, 0.0], Showing("a", 1.0, 2.0), InvalidValue),
+        (["x", "y"], Showing("a", 1.0), InvalidValue),
+    ],
+)
+def test_bad_input_is_refused_and_changes_nothing(request_vector, showing, error):
+    votes = VoteMemory(2)
+    votes.record(EAST, [Showing("a", 1.0)])
+    before = digest(votes.state())
+    with pytest.raises(error):
+        votes.record(request_vector, [Showing("b", 1.0), showing])
+    assert digest(votes.state()) == before
+    if showing == Showing("a", 1.0):
+        with pytest.raises(error):
+            votes.look_up(request_vector)
+
+
+def test_a_zero_request_has_no_neighbours_and_one_record():
+    votes = VoteMemory(2)
+    zero = np.zeros(2, np.float32)
+    votes.record(EAST, [Showing("a", 1.0)])
+    votes.record(zero, [Showing("b", 1.0)])
+    votes.record(zero, [Showing("b", 1.0)])
+    assert len(votes) == 2
+    assert votes.look_up(zero).items == ()
+    assert votes.look_up(EAST).items == ("a",)
+
+
+def test_a_state_beyond_the_capacity_or_with_parts_that_do_not_add_up_is_refused():
+    votes = VoteMemory(2)
+    votes.record(EAST, [Showing("a", 1.0)])
+    votes.record(NORTH, [Showing("b", 1.0)])
+    with pytest.raises(StoreError, match="capacity"):
+        VoteMemory.from_state(votes.state(), VoteConfig(capacity=1))
+    values = dict(votes.state().items())
+    with pytest.raises(StoreError, match="add up"):
+        VoteMemory.from_state(State({**values, "sizes": np.array([1, 2], np.int64)}))
+
+
+def test_the_remembered_requests_are_a_copy():
+    votes = VoteMemory(2)
+    votes.record(3.0 * EAST, [Showing("a", 1.0)])
+    np.testing.assert_allclose(votes.requests, [[1.0, 0.0]])
+    votes.requests[:] = 9.0
+    np.testing.assert_allclose(votes.requests, [[1.0, 0.0]])
+
+
+def test_unit_scales_rows_and_leaves_zero_alone():
+    rows = np.array([[3.0, 4.0], [0.0, 0.0], [1e-20, 0.0]], np.float32)
+    np.testing.assert_allclose(unit(rows), [[0.6, 0.8], [0.0, 0.0], [1.0, 0.0]], rtol=1e-5)
+    np.testing.assert_allclose(unit(rows[0]), [0.6, 0.8], rtol=1e-6)
