@@ -1,0 +1,131 @@
+"""What an engine knows, read from its state: patterns with what worked for them, and the embedder."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sona.engine import SonaEngine
+from sona.errors import StateError
+from sona.patterns.bank import ReasoningBank
+from sona.patterns.verdict import Verdict
+from sona.state import Plain, State
+from sona.text.embed import LsaEmbedder
+from sona.types import LearnedPattern, QueryTrajectory
+
+
+@dataclass(frozen=True, slots=True)
+class PatternView:
+    """One pattern for people.
+
+    Args:
+        pattern: The pattern.
+        confidence: How many outcomes it has and how well they agree, in [0, 1).
+        worked: Id of the memory that earned most for it; None when none earned anything.
+        verdict: The best choice against the default, where that is significant.
+        similarity: Cosine to the query, where there was one.
+    """
+
+    pattern: LearnedPattern
+    confidence: float
+    worked: str | None
+    verdict: Verdict | None
+    similarity: float | None = None
+
+    def as_json(self) -> dict[str, Plain]:
+        """Return everything but the centroid as plain values."""
+        pattern, verdict = self.pattern, self.verdict
+        said: dict[str, Plain] | None = None
+        if verdict is not None:
+            said = {
+                "kind": verdict.kind,
+                "choice": verdict.choice,
+                "default": verdict.default,
+                "improvement": verdict.improvement,
+                "p_value": verdict.p_value,
+                "support": verdict.support,
+                "reason": verdict.reason,
+            }
+        return {
+            "id": pattern.id,
+            "size": pattern.cluster_size,
+            "quality": pattern.avg_quality,
+            "confidence": self.confidence,
+            "weight": pattern.total_weight,
+            "worked": self.worked,
+            "verdict": said,
+            "similarity": self.similarity,
+        }
+
+
+def largest_patterns(engine: SonaEngine, count: int) -> list[PatternView]:
+    """Return the `count` patterns with most requests behind them, largest first."""
+    bank = _bank(engine)
+    if bank is None:
+        return []
+    ordered = sorted(bank.patterns, key=lambda pattern: (-pattern.cluster_size, pattern.id))
+    return [_view(bank, pattern, None) for pattern in ordered[:count]]
+
+
+def nearest_patterns(engine: SonaEngine, query: str, count: int) -> list[PatternView]:
+    """Return the `count` patterns most like `query`, best first.
+
+    Raises:
+        InvalidValue: the query is empty.
+        StateError: nothing was remembered yet, so that no word is known.
+    """
+    bank = _bank(engine)
+    if bank is None or not bank.pattern_count:
+        return []
+    asked = _embedder(engine).embed([query])[0]
+    return [_view(bank, match.pattern, match.similarity) for match in bank.search(asked, count)]
+
+
+def describe_embedder(engine: SonaEngine) -> str:
+    """Return what turns words into vectors, in words."""
+    embedder = _embedder(engine)
+    fitted = f"fitted on {embedder.fitted_count:,} texts" if embedder.is_fitted else "not fitted yet"
+    return f"built in: TF-IDF + SVD, {embedder.dim} numbers a text, {fitted}"
+
+
+def _view(bank: ReasoningBank, pattern: LearnedPattern, similarity: float | None) -> PatternView:
+    verdict = bank.verdict(pattern.id)
+    return PatternView(
+        pattern,
+        bank.confidence(pattern.id),
+        _worked(bank.trajectories_of(pattern.id)),
+        verdict if verdict.is_significant else None,
+        similarity,
+    )
+
+
+def _worked(witnesses: Iterable[QueryTrajectory]) -> str | None:
+    earned: dict[str, float] = defaultdict(float)
+    for trajectory in witnesses:
+        for place, step in enumerate(trajectory.steps):
+            # The quality of a whole answer is credited to what stood first, as the engine does.
+            reward = step.reward if step.reward is not None or place else trajectory.final_quality
+            earned[step.ref or ""] += reward or 0.0
+    best = max(earned, key=lambda ref: earned[ref], default="")
+    return best if best and earned[best] > 0.0 else None
+
+
+def _bank(engine: SonaEngine) -> ReasoningBank | None:
+    state = engine.state()
+    if "learner" not in state:
+        return None
+    return ReasoningBank.from_state(_at(state, "learner", "loops", "background", "bank"))
+
+
+def _embedder(engine: SonaEngine) -> LsaEmbedder:
+    words = engine.state().child("words")
+    if words.text("kind") != "lsa":
+        raise StateError("this database was made with an embedder of its own; use it from Python")
+    return LsaEmbedder.from_state(words.child("embedder"))
+
+
+def _at(state: State, *path: str) -> State:
+    for name in path:
+        state = state.child(name)
+    return state
