@@ -10,9 +10,10 @@ from dataclasses import replace
 import numpy.typing as npt
 
 from sona.checks import Floats, embeddings, fraction, nonempty_text, vector, whole
+from sona.engine.candidates import Candidates
 from sona.engine.durable import Durable
 from sona.engine.intake import amended, asker
-from sona.engine.learner import Candidates, Learner, Scored
+from sona.engine.learner import Learner, Scored
 from sona.engine.metrics import SonaMetrics
 from sona.engine.worker import Worker
 from sona.errors import InvalidValue, StateError, UnknownTrajectory
@@ -99,6 +100,9 @@ class SonaEngine(Durable):
     ) -> Ranking:
         """Return the best `k` items for the request `x`, best first: adapted cosine plus votes.
 
+        Items are checked and measured on every call, unless `ids` is the same tuple and `vectors` the same
+        read-only float32 array as in the call before.
+
         Args:
             x: The request, shape (d,).
             ids: Ids of the items, n of them, all different.
@@ -113,7 +117,7 @@ class SonaEngine(Durable):
         began = time.perf_counter()
         request, who = self._request(x), asker(context)
         whole(k, "k", 1)
-        candidates = Candidates.checked(ids, vectors, request.shape[0])
+        candidates = self._recent = Candidates.renewed(self._recent, ids, vectors, request.shape[0])
         learner = self._for_width(request.shape[0])  # after every check: what is refused decides no width
         scored = learner.score(request, candidates, k)
         trajectory = self._serve(request, (scored, candidates), who, None, began)
@@ -180,7 +184,7 @@ class SonaEngine(Durable):
         memories = self._memories.vectors
         answer = None
         if len(memories):
-            candidates = Candidates(self._memories.ids, memories, None)
+            candidates = Candidates(self._memories.ids, memories, None, self._memories.row_of)
             answer = learner.score(request, candidates, self.config.context_size).positive(), candidates
         trajectory = self._serve(request, answer, who, query, began)
         sources = () if answer is None else self._sources(trajectory, answer[0])

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from sona.config import SonaConfig
+from sona.engine.candidates import Candidates
 from sona.engine.intake import Intake
 from sona.engine.learner import Learner
 from sona.engine.memories import Memories
@@ -50,6 +51,7 @@ class Durable:
         self._memories = Memories()
         self._intake = Intake(self.config)
         self._learner = None if self.config.hidden_dim is None else Learner(self.config.hidden_dim, self.config)
+        self._recent: Candidates | None = None
         # One learner at a time, briefly; one cycle of Loop B at a time, for as long as it takes.
         self._lock = threading.RLock()
         self._cycle_lock = threading.RLock()

@@ -10,7 +10,8 @@ import numpy as np
 
 from sona.checks import Floats
 from sona.config import SonaConfig
-from sona.engine.learner import Candidates, Scored
+from sona.engine.candidates import Candidates
+from sona.engine.learner import Scored
 from sona.engine.served import Served, ServedRequests, SharedVectors
 from sona.errors import InvalidValue, StoreError
 from sona.memory.calibrate import ShownList

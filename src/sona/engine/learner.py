@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from sona.adapters.base_lora import BaseLoRA
 from sona.adapters.micro_lora import MicroLoRA
-from sona.checks import Floats, embeddings, setting_whole
+from sona.checks import Floats, setting_whole
 from sona.config import EwcConfig, SonaConfig
-from sona.errors import ConfigError, InvalidValue, LearningError, StoreError
+from sona.engine.candidates import Candidates
+from sona.errors import ConfigError, LearningError, StoreError
 from sona.loops.background import BackgroundLoop
 from sona.loops.coordinator import LoopCoordinator
 from sona.loops.instant import InstantLoop, InstantResult
@@ -22,53 +23,6 @@ from sona.patterns.bank import ReasoningBank
 from sona.retention.ewc import EwcPlusPlus
 from sona.state import State
 from sona.types import QueryTrajectory
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidates:
-    """Items that may be ranked.
-
-    Args:
-        ids: Item ids, n of them.
-        vectors: Their vectors, shape (n, d).
-        scale: 1 / length of each vector, 0 for a zero vector, shape (n,); None when all have length 1.
-    """
-
-    ids: Sequence[str]
-    vectors: Floats
-    scale: Floats | None
-
-    @classmethod
-    def checked(cls, ids: Sequence[str], vectors: npt.ArrayLike, width: int) -> Candidates:
-        """Return candidates made of caller's input.
-
-        Raises:
-            DimensionMismatch: vectors of another width.
-            InvalidValue: no candidates, ids that repeat, are no texts or do not match the vectors, NaN or infinity.
-        """
-        array = embeddings(vectors, width, "vectors")
-        if array.ndim != 2:
-            raise InvalidValue(f"vectors: expected shape (n, d), got {array.shape}")
-        if len(ids) != len(array) or len(array) == 0:
-            raise InvalidValue(f"expected one id per vector and at least one, got {len(ids)} ids, {len(array)} vectors")
-        if not all(issubclass(kind, str) for kind in set(map(type, ids))):
-            raise InvalidValue("ids: expected texts")
-        if len(set(ids)) != len(ids):
-            raise InvalidValue("ids: expected all different, got one more than once")
-        square = np.einsum("ij,ij->i", array, array)
-        scale = np.zeros_like(square)
-        np.divide(1.0, np.sqrt(square), out=scale, where=square > 0.0)
-        return cls(ids, array, scale)
-
-    def cosines(self, x: Floats) -> Floats:
-        """Return the cosine of every item to `x` of length 1, shape (n,)."""
-        products: Floats = self.vectors @ x
-        return products if self.scale is None else products * self.scale
-
-    def unit_rows(self, rows: npt.NDArray[np.intp]) -> Floats:
-        """Return the unit vectors of some rows."""
-        chosen: Floats = self.vectors[rows]
-        return chosen if self.scale is None else chosen * self.scale[rows, None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,7 +109,7 @@ class Learner:
         scores = candidates.cosines(heading)
         evidence = self.votes.look_up(asked) if self.config.use_votes else None
         if evidence is not None and evidence.items:
-            scores = _voted(scores, evidence, candidates.ids, weights)
+            scores = _voted(scores, evidence, candidates.row_of, weights)
         rows = _best(scores, k)
         vectors = candidates.unit_rows(rows)
         taken, passed = self._evidence_rows(evidence, [candidates.ids[row] for row in rows.tolist()])
@@ -243,9 +197,9 @@ def _ewc_config(config: SonaConfig, param_count: int) -> EwcConfig:
     return config.ewc
 
 
-def _voted(scores: Floats, evidence: Evidence, ids: Sequence[str], weights: Weights) -> Floats:
-    row_of = {item: row for row, item in enumerate(ids)}
-    places = [(row_of[item], place) for place, item in enumerate(evidence.items) if item in row_of]
+def _voted(scores: Floats, evidence: Evidence, row_of: Mapping[str, int], weights: Weights) -> Floats:
+    known = ((row_of.get(item, -1), place) for place, item in enumerate(evidence.items))
+    places = [(row, place) for row, place in known if 0 <= row < len(scores)]
     if not places:
         return scores
     rows, found = (np.array(column, np.intp) for column in zip(*places, strict=True))

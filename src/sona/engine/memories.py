@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -58,6 +58,11 @@ class Memories:
     def vectors(self) -> Floats:
         """Unit vectors in row order, shape (n, d); read-only, and replaced whole when anything changes."""
         return self._vectors
+
+    @property
+    def row_of(self) -> Mapping[str, int]:
+        """Row of each id; ids only ever join it."""
+        return self._row_of
 
     def row(self, id: str) -> int:  # noqa: A002 - the memory's own word for it
         """Return the row of a memory, or raise InvalidValue."""
