@@ -58,12 +58,16 @@ class Candidates:
             recent is not None
             and ids is recent.ids
             and vectors is recent.vectors
-            and isinstance(ids, tuple)
-            and _is_fixed(recent.vectors)
+            and recent.is_fixed
             and recent.vectors.shape[1] == width
         ):
             return recent
         return cls.checked(ids, vectors, width)
+
+    @property
+    def is_fixed(self) -> bool:
+        """True when neither ids nor vectors can change: ask when they are checked, before they are kept."""
+        return isinstance(self.ids, tuple) and _is_fixed(self.vectors)
 
     def cosines(self, x: Floats) -> Floats:
         """Return the cosine of every item to `x` of length 1, shape (n,)."""

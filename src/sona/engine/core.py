@@ -117,7 +117,8 @@ class SonaEngine(Durable):
         began = time.perf_counter()
         request, who = self._request(x), asker(context)
         whole(k, "k", 1)
-        candidates = self._recent = Candidates.renewed(self._recent, ids, vectors, request.shape[0])
+        candidates = Candidates.renewed(self._recent, ids, vectors, request.shape[0])
+        self._recent = candidates if candidates.is_fixed else None
         learner = self._for_width(request.shape[0])  # after every check: what is refused decides no width
         scored = learner.score(request, candidates, k)
         trajectory = self._serve(request, (scored, candidates), who, None, began)

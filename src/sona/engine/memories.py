@@ -101,7 +101,9 @@ class Memories:
             return id
         else:
             self._retext(id, row, text)
-        self._id_of_text.setdefault(text, id)
+        known = self._id_of_text.get(text)
+        if known is None or self._row_of[known] > row:  # of memories with the same words, the first answers for them
+            self._id_of_text[text] = id
         self._unindexed.add(row)
         self._given.pop(row, None)
         if row_vector is not None:

@@ -1,0 +1,153 @@
+"""Memories: texts with an id and, once indexed, a vector each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sona.engine.memories import Memories
+from sona.errors import DimensionMismatch, InvalidValue, StoreError
+from sona.state import State, digest
+
+
+def letters(texts) -> np.ndarray:
+    """Embed a text by how often it holds each of three letters."""
+    return np.array([[text.count(letter) for letter in "abc"] for text in texts], np.float32)
+
+
+def made(*texts: str) -> Memories:
+    memories = Memories()
+    for text in texts:
+        memories.add(text)
+    return memories
+
+
+def test_a_memory_waits_until_it_is_indexed_and_then_has_a_unit_vector():
+    memories = made("aa", "ab")
+    assert (len(memories), memories.waiting_count, len(memories.vectors)) == (2, 2, 0)
+    assert memories.index(letters) == 2
+    assert memories.waiting_count == 0
+    np.testing.assert_allclose(memories.vectors, [[1.0, 0.0, 0.0], [0.5**0.5, 0.5**0.5, 0.0]], rtol=1e-6)
+    assert memories.index(letters) == 0
+
+
+def test_only_what_waits_is_embedded_unless_everything_is_asked_for_anew():
+    memories, seen = made("a"), []
+
+    def embed(texts):
+        seen.append(list(texts))
+        return letters(texts)
+
+    memories.index(embed)
+    memories.add("b")
+    memories.index(embed)
+    memories.index(embed, anew=True)
+    assert seen == [["a"], ["b"], ["a", "b"]]
+
+
+def test_the_same_text_is_one_memory_and_the_same_id_replaces_its_text():
+    memories = Memories()
+    first = memories.add("a", "one")
+    assert memories.add("a") == first == "one"
+    assert len(memories) == 1
+    memories.index(letters)
+    assert memories.add("b", "one") == "one"
+    assert (len(memories), memories.text("one"), memories.waiting_count) == (1, "b", 1)
+    memories.index(letters)
+    np.testing.assert_allclose(memories.vectors, [[0.0, 1.0, 0.0]])
+    assert memories.add("a") != "one"
+    assert memories.add("b", "one") == "one"
+    assert memories.waiting_count == 1  # only the new "a"; "b" under its own id says nothing new
+
+
+def test_made_up_ids_never_take_one_that_is_taken():
+    memories = Memories()
+    memories.add("a", "m2")
+    assert memories.add("b") != "m2"
+    assert len({memories.add(text) for text in ("b", "c", "d")}) == 3
+
+
+def test_a_given_vector_is_kept_through_a_new_index():
+    memories = Memories()
+    memories.add("anything", "one", np.array([0.0, 0.0, 2.0], np.float32))
+    memories.add("a", "two")
+    assert memories.index(letters) == 1
+    assert memories.index(letters, anew=True) == 1
+    np.testing.assert_allclose(memories.vectors, [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    memories.add("b", "one")
+    memories.index(letters)
+    np.testing.assert_allclose(memories.vectors[0], [0.0, 1.0, 0.0])
+
+
+def test_vectors_are_read_only_and_replaced_whole():
+    memories = made("a")
+    memories.index(letters)
+    held = memories.vectors
+    with pytest.raises(ValueError, match="read-only"):
+        held[0] = 0.0
+    memories.add("b")
+    memories.index(letters)
+    assert len(held) == 1
+    assert len(memories.vectors) == 2
+
+
+def test_ids_are_those_of_the_rows_even_when_a_reader_kept_an_older_list():
+    memories = made("a")
+    old = memories.ids
+    memories.add("b")
+    memories._ids = old  # as a reader that was overtaken would have left it
+    assert memories.ids == ("m1", "m2")
+
+
+@pytest.mark.parametrize(
+    ("text", "id", "vector"),
+    [
+        *[("", None, None), (" \n", None, None), (5, None, None), ("b", "", None), ("b", 7, None)],
+        *[("b", None, vector) for vector in ([np.nan], [[1.0]], [], ["x"])],
+    ],
+)
+def test_bad_input_adds_nothing(text, id, vector):  # noqa: A002
+    memories = made("a")
+    before = digest(memories.state())
+    with pytest.raises(InvalidValue):
+        memories.add(text, id, vector)
+    assert digest(memories.state()) == before
+
+
+def test_vectors_of_another_width_are_refused_and_change_nothing():
+    memories = made("a")
+    memories.index(letters)
+    memories.add("b")
+    before = digest(memories.state())
+    with pytest.raises(DimensionMismatch):
+        memories.index(lambda texts: np.ones((len(texts), 2), np.float32))
+    assert digest(memories.state()) == before
+    assert memories.index(letters) == 1
+
+
+def test_an_unknown_id_is_named():
+    with pytest.raises(InvalidValue, match="'nobody'"):
+        made("a").text("nobody")
+    assert "nobody" not in made("a")
+    assert "m1" in made("a")
+
+
+def test_ids_and_texts_that_differ_in_number_do_not_load():
+    values = dict(made("a").state().items())
+    with pytest.raises(StoreError):
+        Memories.from_state(State({**values, "ids": ["m1", "m2"]}))
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([None, "one", "two", "m2"])), max_size=12))
+def test_a_reloaded_memory_goes_on_as_the_one_that_was_saved(calls):
+    memories = Memories()
+    for text, id in calls:  # noqa: A001
+        memories.add(text, id)
+    again = Memories.from_state(memories.state())
+    assert digest(again.state()) == digest(memories.state())
+    for text in "abcd":
+        assert memories.add(text) == again.add(text)
+        assert memories.text(memories.add(text)) == text
+    assert digest(again.state()) == digest(memories.state())
