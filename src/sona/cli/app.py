@@ -120,7 +120,7 @@ def demo(
 def remember(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Files to read; - is standard input.", show_default=False),
+        typer.Argument(metavar="FILE", help="Files to read; - is standard input.", show_default=False),
     ],
     db: Db = DEFAULT,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Every FILE holds JSON lines, whatever its name.")] = False,
@@ -137,7 +137,7 @@ def remember(
     memories = read_memories(files, sys.stdin.buffer, is_jsonl=jsonl)
     with Work() as work, writing(db, create=True) as engine:
         before = engine.memory_count
-        work.stage("Reading")
+        work.stage("Remembering")
         for done, memory in enumerate(memories, 1):
             engine.remember(memory.text, memory.id)
             work.step(done, len(memories))
@@ -156,7 +156,7 @@ def remember(
 @app.command(epilog='Example: sona ask "how do I reset my password?" --user anna')
 @_told
 def ask(
-    query: Annotated[str, typer.Argument(help="What to ask.", show_default=False)],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to ask.", show_default=False)],
     *,
     db: Db = DEFAULT,
     user: Annotated[str | None, typer.Option("--user", metavar="ID", help="Who asks.", show_default=False)] = None,
@@ -168,10 +168,10 @@ def ask(
     Shows the sources with their scores, and what to type to say how good the answer was.
     """
     with writing(db) as engine:
-        response = engine.process(query, Context(user_id=user))
+        response, memory_count = engine.process(query, Context(user_id=user)), engine.memory_count
     sources = response.sources[:k]
     if not json:
-        show.answer(response, sources, db)
+        show.answer(response, sources, memory_count, db)
         return
     shown: list[Plain] = [{"id": source.id, "score": source.score, "text": source.text} for source in sources]
     show.document(
@@ -189,7 +189,9 @@ def ask(
 @app.command(epilog="Example: sona feedback 12 --good    or: sona feedback 12 --reward faq-17=1 --reward faq-3=0.5")
 @_told
 def feedback(
-    trajectory_id: Annotated[int, typer.Argument(help="The number `sona ask` showed.", show_default=False)],
+    trajectory_id: Annotated[
+        int, typer.Argument(metavar="TRAJECTORY_ID", help="The number `sona ask` showed.", show_default=False)
+    ],
     *,
     db: Db = DEFAULT,
     good: Annotated[
@@ -288,7 +290,8 @@ def _size(size_bytes: int) -> str:
 @_told
 def patterns(
     query: Annotated[
-        str | None, typer.Argument(help="Show the patterns most like this request.", show_default=False)
+        str | None,
+        typer.Argument(metavar="QUERY", help="Show the patterns most like this request.", show_default=False),
     ] = None,
     db: Db = DEFAULT,
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="Patterns to show, at most.")] = 20,

@@ -59,7 +59,7 @@ class Work:
             return
         if self._task is not None:
             self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(name, total=None)
+        self._task = self._bar.add_task(name, total=None, count="")
 
     def step(self, done: int, total: int) -> None:
         """Say how far the stage is: `done` of `total`."""
@@ -67,7 +67,7 @@ class Work:
             if time.monotonic() - self._said_at >= _LOG_EVERY_S:
                 self._say(f"  {done:,} of {total:,}")
         elif self._task is not None:
-            self._bar.update(self._task, completed=done, total=total)
+            self._bar.update(self._task, completed=done, total=total, count=f"{done:,} of {total:,}")
 
     def _say(self, line: str) -> None:
         self._said_at = time.monotonic()

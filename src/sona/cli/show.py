@@ -65,11 +65,11 @@ def excerpt(text: str) -> str:
     return line if len(line) <= _EXCERPT else f"{line[: _EXCERPT - 1].rstrip()}…"
 
 
-def answer(response: Response, sources: Sequence[Source], db: Path) -> None:
+def answer(response: Response, sources: Sequence[Source], memory_count: int, db: Path) -> None:
     """Show an answer with its sources, and what to type next."""
     say(response.text)
     if not sources:
-        say("", f"Remember something first: sona remember FILE{option(db)}")
+        say("", f"None of {memory_count:,} memories is like the question; add some: sona remember FILE{option(db)}")
         return
     rows = table("", "source", "score", "begins")
     for place, source in enumerate(sources, 1):

@@ -118,12 +118,13 @@ def demonstrate(
     began = time.perf_counter()
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingExtra("matplotlib", "demo", "the learning curve")
+    on_stage(f"Reading {SUBJECTS[choice.task]}")
+    task = _task(choice, 0)
     output = _folder(choice.output)
     outcomes: list[Outcome] = []
     for seed in range(choice.seeds):
-        on_stage(f"Reading {SUBJECTS[choice.task]}" if seed == 0 else f"Split {seed + 1} of {choice.seeds}")
-        task = _task(choice, seed)
-        on_stage(f"Answering requests and learning from clicks (seed {seed})")
+        task = _task(choice, seed) if seed else task
+        on_stage(f"Learning from clicks, split {seed + 1} of {choice.seeds}")
         outcomes.append(run(task, SonaEngine(), rng=np.random.default_rng(seed), on_progress=on_progress))
     on_stage("Drawing the learning curve and writing the page")
     report = Report(f"SONA learns from clicks: {SUBJECTS[choice.task]}", outcomes, settings=_settings(task))
