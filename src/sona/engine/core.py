@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy.typing as npt
 
-from sona.checks import Floats, embeddings, fraction, nonempty_text, vector, whole
+from sona.checks import Floats, embeddings, finite, fraction, nonempty_text, vector, whole
 from sona.engine.candidates import Candidates
 from sona.engine.durable import Durable
 from sona.engine.intake import amended, asker
@@ -395,9 +395,9 @@ class SonaEngine(Durable):
 
         Raises:
             StateError: it runs already.
-            InvalidValue: a period not above 0.
+            InvalidValue: a period that is not finite and above 0.
         """
-        if not period_s > 0.0:
+        if finite(period_s, "period_s") <= 0.0:
             raise InvalidValue(f"period_s: expected a number above 0, got {period_s!r}")
         with self._lock:
             if self._worker is not None:

@@ -62,7 +62,7 @@ class Durable:
     @property
     def hidden_dim(self) -> int | None:
         """Width d of embeddings; None until the first vector shows it."""
-        return None if self._learner is None else self._learner.hidden_dim
+        return self._memories.width if self._learner is None else self._learner.hidden_dim
 
     def state(self) -> State:
         """Return everything needed to come back bit for bit; unfinished trajectories end here and are counted."""

@@ -60,6 +60,11 @@ class Memories:
         return self._vectors
 
     @property
+    def width(self) -> int | None:
+        """Width d of the vectors; None while there are none."""
+        return self._vectors.shape[1] if len(self._vectors) else None
+
+    @property
     def row_of(self) -> Mapping[str, int]:
         """Row of each id; ids only ever join it."""
         return self._row_of

@@ -1,0 +1,86 @@
+"""Words: texts to vectors, fitted anew as memories grow without losing what was learned."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sona.config import SonaConfig
+from sona.engine.memories import Memories
+from sona.engine.words import Words
+from sona.errors import StoreError
+from sona.memory.votes import Showing, VoteMemory
+from sona.types import Context, Source
+
+TEXTS = [
+    "how to reset a password",
+    "pay an invoice by bank transfer",
+    "refund to the card",
+    "opening hours of the shop",
+    "delivery takes three days",
+    "the weather report for tomorrow",
+]
+
+
+def constant(texts):
+    return [[1.0, 0.0]] * len(texts)
+
+
+def test_the_default_embedder_is_fitted_on_the_first_memories_and_again_when_they_have_doubled():
+    words, memories = Words(SonaConfig(hidden_dim=4)), Memories()
+    assert words.index(memories, None) == 0
+    assert not words.embed("password").any()
+    for text in TEXTS[:2]:
+        memories.add(text)
+    assert words.index(memories, None) == 2
+    assert words.embed("password").any()
+    assert not words.embed("weather").any()
+    memories.add(TEXTS[2])
+    assert words.index(memories, None) == 1
+    assert not words.embed("refund").any()
+    for text in TEXTS[3:]:
+        memories.add(text)
+    assert words.index(memories, None) == 6
+    assert words.embed("weather").any()
+    assert memories.vectors.shape == (6, 4)
+
+
+def test_past_requests_are_embedded_anew_with_the_memories():
+    words, memories, votes = Words(SonaConfig(hidden_dim=8)), Memories(), VoteMemory(8)
+    for text in TEXTS[:2]:
+        memories.add(text)
+    words.index(memories, votes)
+    question = "my password and the weather"
+    votes.record(words.embed(question), [Showing("m1", 1.0)], question)
+    assert votes.look_up(words.embed(question)).is_known
+    for text in TEXTS[2:]:
+        memories.add(text)
+    words.index(memories, votes)
+    assert votes.look_up(words.embed(question)).is_known
+    assert votes.look_up(words.embed(question)).items == ("m1",)
+
+
+def test_the_callers_embedder_and_responder_take_the_defaults_place():
+    words, memories = Words(SonaConfig(), constant, lambda query, sources, context: query.upper()), Memories()
+    memories.add("a text")
+    assert words.index(memories, None) == 1
+    assert words.embed("x").tolist() == [1.0, 0.0]
+    assert words.respond("hello", [], Context()) == "HELLO"
+    assert Words(SonaConfig()).respond("hello", [Source("a", "the text", 1.0)], Context()) == "the text"
+
+
+def test_a_state_asks_for_the_embedder_it_was_made_with():
+    config = SonaConfig(hidden_dim=4)
+    own, default = Words(config, constant), Words(config)
+    with pytest.raises(StoreError, match="embedder of your own"):
+        Words.from_state(own.state(), config, None, None)
+    with pytest.raises(StoreError, match="default embedder"):
+        Words.from_state(default.state(), config, constant, None)
+    assert Words.from_state(own.state(), config, constant, None).embed("x").tolist() == [1.0, 0.0]
+    memories = Memories()
+    for text in TEXTS:
+        memories.add(text)
+    default.index(memories, None)
+    again = Words.from_state(default.state(), config, None, None)
+    for text in TEXTS:
+        np.testing.assert_array_equal(again.embed(text), default.embed(text))
