@@ -7,15 +7,20 @@ past requests, kept apart by similarity bin; `sona.memory.calibrate` learns what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from sona.checks import Floats, fraction, matrix, vector
 from sona.config import VoteConfig
 from sona.errors import InvalidValue, StoreError
 from sona.state import State
+
+Rows = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
+_NOTHING = 1e-9  # what rounding leaves of evidence that was taken back
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,12 +63,29 @@ class Showing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Record:
-    # One past request: item -> (taken, passed). Never changed, only replaced, so that readers need no lock.
+    # One past request. Never changed, only replaced, so that readers need no lock.
     number: int
-    request: Floats
+    request: Floats  # (d,)
     text: str | None
     visits: int
-    sums: Mapping[str, tuple[float, float]]
+    items: Rows  # (m,) places in the shelf's names
+    sums: Doubles  # (m, 2) taken and passed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shelf:
+    # The records and the names their items are places in; both lists only grow, and are replaced together.
+    records: list[_Record]
+    names: list[str]
+    place_of: dict[str, int]
+
+    def place(self, item: str) -> int:
+        place = self.place_of.get(item)
+        if place is None:
+            place = len(self.names)
+            self.names.append(item)
+            self.place_of[item] = place
+        return place
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +119,13 @@ class VoteMemory:
         self._dim = hidden_dim
         self._edges = np.asarray(self.config.similarity_edges, np.float32)
         self._requests = np.zeros((min(64, self.config.capacity), hidden_dim), np.float32)
-        self._records: list[_Record] = []
+        self._shelf = _Shelf([], [], {})
         self._next_number = 0
         self._evicted = 0
 
     def __len__(self) -> int:
         """Return how many distinct requests are remembered."""
-        return len(self._records)
+        return len(self._shelf.records)
 
     @property
     def hidden_dim(self) -> int:
@@ -121,49 +143,45 @@ class VoteMemory:
         Raises:
             InvalidValue: `x` is not a finite vector of width d.
         """
-        row_of: dict[str, int] = {}
-        rows: list[int] = []
-        columns: list[int] = []
-        taken: list[float] = []
-        passed: list[float] = []
-        is_known = False
-        for record, column in self._nearest(unit(vector(x, self._dim, "request"))):
-            is_known = is_known or column == 0
-            # A neighbour speaks for one visit, however often it was asked: its voice means the same all along.
-            share = 1.0 if column == 0 else 1.0 / max(record.visits, 1)
-            for item, (item_taken, item_passed) in record.sums.items():
-                rows.append(row_of.setdefault(item, len(row_of)))
-                columns.append(column)
-                taken.append(item_taken * share)
-                passed.append(item_passed * share)
-        sums = np.zeros((2, len(row_of), self.bin_count), np.float32)
-        if rows:
-            np.add.at(sums[0], (rows, columns), taken)
-            np.add.at(sums[1], (rows, columns), passed)
-        return Evidence(tuple(row_of), sums[0], sums[1], is_known)
+        shelf = self._shelf
+        records, columns = self._nearest(shelf.records, unit(vector(x, self._dim, "request")))
+        if not records:
+            nothing = np.zeros((0, self.bin_count), np.float32)
+            return Evidence((), nothing, nothing, False)
+        # A neighbour speaks for one visit, however often it was asked: its voice means the same all along.
+        visits = np.array([max(record.visits, 1) for record in records], np.float64)
+        shares = np.where(columns == 0, 1.0, 1.0 / visits)
+        sizes = [len(record.items) for record in records]
+        sums = np.concatenate([record.sums for record in records]) * np.repeat(shares, sizes)[:, None]
+        items, inverse = np.unique(np.concatenate([record.items for record in records]), return_inverse=True)
+        cells, shape = inverse * self.bin_count + np.repeat(columns, sizes), (len(items), self.bin_count)
+        taken, passed = (
+            np.bincount(cells, sums[:, side], shape[0] * shape[1]).reshape(shape).astype(np.float32) for side in (0, 1)
+        )
+        names = shelf.names
+        return Evidence(tuple(names[place] for place in items.tolist()), taken, passed, bool((columns == 0).any()))
 
     @property
     def bin_count(self) -> int:
         """Number of similarity bins, the same request included."""
         return 1 + len(self._edges)
 
-    def _nearest(self, x: Floats) -> Iterator[tuple[_Record, int]]:
-        # Yields the nearest past requests with their bin. The record list is read once: a writer may be at work.
+    def _nearest(self, records: list[_Record], x: Floats) -> tuple[list[_Record], Rows]:
+        # The nearest past requests with their bin. A writer may be at work: each record is read once.
         requests = self._requests
-        count = min(len(self._records), len(requests))
-        if count == 0:
-            return
+        count = min(len(records), len(requests))
         similarities = requests[:count] @ x
         k = min(self.config.neighbours, count)
         near = np.argpartition(-similarities, k - 1)[:k] if k < count else np.arange(count)
-        for slot in near[similarities[near] >= self._edges[0]].tolist():
-            record = self._records[slot]
-            # After an eviction the row may have been another request's while it was being compared.
-            similarity = float(record.request @ x) if self._evicted else float(similarities[slot])
-            if similarity >= self.config.same_similarity:
-                yield record, 0
-            elif similarity >= self._edges[0]:
-                yield record, int(np.searchsorted(self._edges, similarity, "right"))
+        near = near[similarities[near] >= self._edges[0]]
+        chosen = [records[slot] for slot in near.tolist()]
+        found = similarities[near]
+        if self._evicted and chosen:  # a row may have been another request's while it was being compared
+            found = np.array([record.request for record in chosen]) @ x
+        columns = np.searchsorted(self._edges, found, "right")
+        columns[found >= self.config.same_similarity] = 0
+        kept = found >= self._edges[0]
+        return [record for record, is_near in zip(chosen, kept.tolist(), strict=True) if is_near], columns[kept]
 
     def record(self, x: Floats, showings: Iterable[Showing], text: str | None = None) -> Receipt:
         """Add one request's outcome, to its own record when it was asked before.
@@ -187,48 +205,62 @@ class VoteMemory:
         slot = self._same(request)
         if slot is None:
             slot = self._make_room(request, text)
-        record = self._records[slot]
-        self._records[slot] = replace(record, visits=record.visits + 1, sums=_added(record.sums, checked, 1.0))
+        shelf = self._shelf
+        record = shelf.records[slot]
+        shelf.records[slot] = _added(shelf, replace(record, visits=record.visits + 1), checked, 1.0)
         return Receipt(record.number, checked)
 
     def withdraw(self, receipt: Receipt) -> bool:
         """Take one recorded outcome back; False when its request has made room for newer ones meanwhile."""
-        for slot, record in enumerate(self._records):
-            if record.number == receipt.number:
-                sums = _added(record.sums, receipt.showings, -1.0)
-                self._records[slot] = replace(record, visits=max(record.visits - 1, 0), sums=sums)
-                return True
-        return False
+        shelf, slot = self._shelf, receipt.number % self.config.capacity
+        if slot >= len(shelf.records) or shelf.records[slot].number != receipt.number:
+            return False
+        record = shelf.records[slot]
+        fewer = replace(record, visits=max(record.visits - 1, 0))
+        shelf.records[slot] = _added(shelf, fewer, receipt.showings, -1.0)
+        return True
 
     def _same(self, request: Floats) -> int | None:
         # A zero request has no direction: it equals only itself, and shares one record.
-        if not self._records:
+        records = self._shelf.records
+        if not records:
             return None
-        similarities = self._requests[: len(self._records)] @ request
+        similarities = self._requests[: len(records)] @ request
         best = int(np.argmax(similarities))
         if similarities[best] >= self.config.same_similarity:
             return best
         if not request.any():
-            return next((slot for slot, record in enumerate(self._records) if not record.request.any()), None)
+            return next((slot for slot, record in enumerate(records) if not record.request.any()), None)
         return None
 
     def _make_room(self, request: Floats, text: str | None) -> int:
-        record = _Record(self._next_number, request, text, 0, {})
+        record = _Record(self._next_number, request, text, 0, np.zeros(0, np.int64), np.zeros((0, 2)))
         self._next_number += 1
-        count = len(self._records)
+        records = self._shelf.records
+        count = len(records)
         if count < self.config.capacity:
             if count == len(self._requests):
                 grown = np.zeros((min(2 * count, self.config.capacity), self._dim), np.float32)
                 grown[:count] = self._requests
                 self._requests = grown
             self._requests[count] = request
-            self._records.append(record)
+            records.append(record)
             return count
         slot = record.number % self.config.capacity
+        if self._evicted % self.config.capacity == 0:
+            self._tidy()
         self._evicted += 1
-        self._records[slot] = record  # before the row: a reader that sees the old row re-reads the request
+        self._shelf.records[slot] = record  # before the row: a reader that sees the old row re-reads the request
         self._requests[slot] = request
         return slot
+
+    def _tidy(self) -> None:
+        # Names that no record holds any more are let go of, once every time all records have been replaced.
+        old, fresh = self._shelf, _Shelf([], [], {})
+        for record in old.records:
+            items = np.array([fresh.place(old.names[place]) for place in record.items.tolist()], np.int64)
+            fresh.records.append(replace(record, items=items))
+        self._shelf = fresh
 
     def re_embed(self, embed: Callable[[list[str]], Floats]) -> int:
         """Give every request that has a text a new vector, and return how many; what the requests took stays.
@@ -239,38 +271,40 @@ class VoteMemory:
         Raises:
             InvalidValue: the vectors cannot be used; nothing was changed.
         """
-        slots = [slot for slot, record in enumerate(self._records) if record.text is not None]
+        shelf = self._shelf
+        slots = [slot for slot, record in enumerate(shelf.records) if record.text is not None]
         if not slots:
             return 0
-        fresh = unit(matrix(embed([self._records[slot].text or "" for slot in slots]), self._dim, "requests"))
+        fresh = unit(matrix(embed([shelf.records[slot].text or "" for slot in slots]), self._dim, "requests"))
         if len(fresh) != len(slots):
             raise InvalidValue(f"requests: expected {len(slots)} vectors, got {len(fresh)}")
-        requests, records = self._requests.copy(), list(self._records)
+        requests, records = self._requests.copy(), list(shelf.records)
         for slot, row in zip(slots, fresh, strict=True):
             requests[slot] = row
             records[slot] = replace(records[slot], request=row)
-        self._requests, self._records = requests, records
+        self._requests, self._shelf = requests, replace(shelf, records=records)
         return len(slots)
 
     @property
     def requests(self) -> Floats:
         """The remembered requests, unit length, shape (len(self), d)."""
-        return self._requests[: len(self._records)].copy()
+        return self._requests[: len(self)].copy()
 
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
-        sums = [(item, *pair) for record in self._records for item, pair in record.sums.items()]
+        records, names = self._shelf.records, self._shelf.names
+        sums = np.concatenate([np.zeros((0, 2)), *(record.sums for record in records)])
         return State(
             {
                 "hidden_dim": self._dim,
                 "requests": self.requests,
-                "numbers": np.array([record.number for record in self._records], np.int64),
-                "visits": np.array([record.visits for record in self._records], np.int64),
-                "sizes": np.array([len(record.sums) for record in self._records], np.int64),
-                "texts": [record.text for record in self._records],
-                "items": [item for item, _, _ in sums],
-                "taken": np.array([taken for _, taken, _ in sums], np.float64),
-                "passed": np.array([passed for _, _, passed in sums], np.float64),
+                "numbers": np.array([record.number for record in records], np.int64),
+                "visits": np.array([record.visits for record in records], np.int64),
+                "sizes": np.array([len(record.items) for record in records], np.int64),
+                "texts": [record.text for record in records],
+                "names": list(names),
+                "items": np.concatenate([np.zeros(0, np.int64), *(record.items for record in records)]),
+                "sums": sums,
                 "next_number": self._next_number,
                 "evicted": self._evicted,
             }
@@ -288,25 +322,27 @@ class VoteMemory:
         count = len(requests)
         if count > memory.config.capacity:
             raise StoreError(f"saved state: {count} requests, but the capacity is {memory.config.capacity}")
-        numbers, visits, sizes = (state.wholes(name, count).tolist() for name in ("numbers", "visits", "sizes"))
-        items, texts = state.texts("items"), state.listing("texts")
-        taken, passed = (state.doubles(name, len(items)).tolist() for name in ("taken", "passed"))
-        if sum(sizes) != len(items) or len(texts) != count:
-            raise StoreError("saved state: votes/sizes do not add up")
-        room = max(min(64, memory.config.capacity), count)
-        memory._requests = np.zeros((room, memory._dim), np.float32)
+        numbers, visits, sizes = (state.wholes(name, count) for name in ("numbers", "visits", "sizes"))
+        items, texts, names = state.wholes("items", None), state.listing("texts"), state.texts("names")
+        sums = state.doubles("sums", len(items), 2)
+        if int(sizes.sum()) != len(items) or len(texts) != count or (len(items) and items.max() >= len(names)):
+            raise StoreError("saved state: the votes do not add up")
+        memory._requests = np.zeros((max(min(64, memory.config.capacity), count), memory._dim), np.float32)
         memory._requests[:count] = requests
-        end = 0
-        for row, (number, visit, size) in enumerate(zip(numbers, visits, sizes, strict=True)):
-            begin, end = end, end + size
-            pairs = zip(taken[begin:end], passed[begin:end], strict=True)
-            sums = dict(zip(items[begin:end], pairs, strict=True))
-            text = texts[row]
-            text = text if isinstance(text, str) else None
-            memory._records.append(_Record(number, requests[row], text, visit, sums))
+        ends = np.cumsum(sizes)[:-1]
+        parts = zip(np.split(items, ends), np.split(sums, ends), strict=True) if count else iter(())
+        records = [
+            _Record(int(numbers[row]), requests[row], _text(texts[row]), int(visits[row]), *part)
+            for row, part in enumerate(parts)
+        ]
+        memory._shelf = _Shelf(records, names, {name: place for place, name in enumerate(names)})
         memory._next_number = state.whole("next_number")
         memory._evicted = state.whole("evicted")
         return memory
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def unit(x: Floats) -> Floats:
@@ -320,17 +356,15 @@ def unit(x: Floats) -> Floats:
     return result
 
 
-def _added(
-    sums: Mapping[str, tuple[float, float]], showings: Iterable[Showing], sign: float
-) -> dict[str, tuple[float, float]]:
+def _added(shelf: _Shelf, record: _Record, showings: Iterable[Showing], sign: float) -> _Record:
     # Taking back what was added returns to what was there; an item with nothing left is dropped.
-    result = dict(sums)
+    sums = dict(zip(record.items.tolist(), record.sums.tolist(), strict=True))
     for showing in showings:
-        taken, passed = result.get(showing.item, (0.0, 0.0))
+        place = shelf.place(showing.item)
+        taken, passed = sums.get(place, (0.0, 0.0))
         taken = max(taken + sign * showing.reward, 0.0)
         passed = max(passed + sign * (1.0 - showing.reward) * showing.examined, 0.0)
-        if taken < 1e-9 and passed < 1e-9:
-            result.pop(showing.item, None)
-        else:
-            result[showing.item] = (taken, passed)
-    return result
+        sums[place] = [taken, passed]
+    kept = {place: pair for place, pair in sums.items() if max(pair) >= _NOTHING}
+    items = np.fromiter(kept, np.int64, len(kept))
+    return replace(record, items=items, sums=np.array(list(kept.values()), np.float64).reshape(-1, 2))
