@@ -10,7 +10,7 @@ from sona.engine import SonaEngine
 from sona.errors import StateError
 from sona.patterns.bank import ReasoningBank
 from sona.patterns.verdict import Verdict
-from sona.state import Plain, State
+from sona.state import Plain
 from sona.text.embed import LsaEmbedder
 from sona.types import LearnedPattern, QueryTrajectory
 
@@ -61,9 +61,7 @@ class PatternView:
 
 def largest_patterns(engine: SonaEngine, count: int) -> list[PatternView]:
     """Return the `count` patterns with most requests behind them, largest first."""
-    bank = _bank(engine)
-    if bank is None:
-        return []
+    bank = engine.bank
     ordered = sorted(bank.patterns, key=lambda pattern: (-pattern.cluster_size, pattern.id))
     return [_view(bank, pattern, None) for pattern in ordered[:count]]
 
@@ -75,8 +73,8 @@ def nearest_patterns(engine: SonaEngine, query: str, count: int) -> list[Pattern
         InvalidValue: the query is empty.
         StateError: nothing was remembered yet, so that no word is known.
     """
-    bank = _bank(engine)
-    if bank is None or not bank.pattern_count:
+    bank = engine.bank
+    if not bank.pattern_count:
         return []
     asked = _embedder(engine).embed([query])[0]
     return [_view(bank, match.pattern, match.similarity) for match in bank.search(asked, count)]
@@ -111,21 +109,7 @@ def _worked(witnesses: Iterable[QueryTrajectory]) -> str | None:
     return best if best and earned[best] > 0.0 else None
 
 
-def _bank(engine: SonaEngine) -> ReasoningBank | None:
-    state = engine.state()
-    if "learner" not in state:
-        return None
-    return ReasoningBank.from_state(_at(state, "learner", "loops", "background", "bank"))
-
-
 def _embedder(engine: SonaEngine) -> LsaEmbedder:
-    words = engine.state().child("words")
-    if words.text("kind") != "lsa":
+    if not isinstance(engine.embedder, LsaEmbedder):
         raise StateError("this database was made with an embedder of its own; use it from Python")
-    return LsaEmbedder.from_state(words.child("embedder"))
-
-
-def _at(state: State, *path: str) -> State:
-    for name in path:
-        state = state.child(name)
-    return state
+    return engine.embedder

@@ -19,6 +19,7 @@ from sona.engine.saved import config_from_state, config_state, lock_file
 from sona.engine.words import Words
 from sona.engine.worker import Worker
 from sona.errors import ConfigError, StoreError
+from sona.patterns.bank import ReasoningBank
 from sona.state import State, read_state, write_state
 from sona.text.embed import Embedder, EmbedFunction, Encoder
 from sona.text.respond import Responder, RespondFunction
@@ -63,6 +64,17 @@ class Durable:
     def hidden_dim(self) -> int | None:
         """Width d of embeddings; None until the first vector shows it."""
         return self._memories.width if self._learner is None else self._learner.hidden_dim
+
+    @property
+    def bank(self) -> ReasoningBank:
+        """The patterns found so far; to look at, as Loop B alone changes them. Empty before the first vector."""
+        learner = self._learner
+        return ReasoningBank(self.config.patterns) if learner is None else learner.bank
+
+    @property
+    def embedder(self) -> Embedder:
+        """What turns words into vectors."""
+        return self._words.embedder
 
     def state(self) -> State:
         """Return everything needed to come back bit for bit; unfinished trajectories end here and are counted."""
