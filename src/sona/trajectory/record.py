@@ -29,18 +29,21 @@ class _Words:
 
 
 class _Vectors:
-    """Each distinct ndarray object once; an empty one is none."""
+    """Each distinct vector once, whichever objects hold it: a reloaded engine writes the same; an empty one is none."""
 
     def __init__(self) -> None:
         self.arrays: list[Floats] = []
-        self._index: dict[int, int] = {}
+        self._of_object: dict[int, int] = {}
+        self._of_bytes: dict[bytes, int] = {}
 
     def add(self, array: Floats) -> int:
         if array.shape[0] == 0:
             return _NONE
-        index = self._index.setdefault(id(array), len(self.arrays))
-        if index == len(self.arrays):
-            self.arrays.append(array)
+        index = self._of_object.get(id(array))
+        if index is None:
+            index = self._of_object[id(array)] = self._of_bytes.setdefault(array.tobytes(), len(self.arrays))
+            if index == len(self.arrays):
+                self.arrays.append(array)
         return index
 
 
@@ -89,8 +92,7 @@ def _settings(versions: Iterable[QueryTrajectory]) -> tuple[list[int], list[Plai
 def trajectories_state(trajectories: Sequence[QueryTrajectory]) -> State:
     """Return `trajectories` as a state tree, with everything they supersede.
 
-    A vector that several steps or requests share (the same ndarray object) is written once, and shared again
-    after loading.
+    A vector that several steps or requests have is written once, and shared after loading.
 
     Raises:
         InvalidValue: parameters that are neither numbers nor text.
