@@ -320,3 +320,42 @@ def test_parts_of_different_widths_do_not_load():
     for name, part in (("base", BaseLoRA(D + 1, 1, 1)), ("bank", ReasoningBank(hidden_dim=D + 1))):
         with pytest.raises(StoreError, match="width"):
             BackgroundLoop.from_state(State({**values, name: part.state()}))
+
+
+@pytest.mark.parametrize("first", [0.5, 0.9, 0.1])
+@pytest.mark.parametrize("last", [0.0, 0.8, 1.0])
+def test_an_outcome_is_taken_out_against_the_baseline_it_was_taken_in_with(first, last):
+    ranked = clicked(0, None, None, final_quality=first)
+    amended = replace(ranked, final_quality=last)
+    background, micro = loop()
+    background.add([ranked])
+    cycle(background, micro, baseline=0.5)
+    background = BackgroundLoop.from_state(background.state(), background.config)
+    background.add([replace(amended, supersedes=ranked)])
+    cycle(background, micro, baseline=0.8)
+    once, micro = loop()
+    once.add([amended])
+    cycle(once, micro, baseline=0.8)
+    same_sums(background, once)
+
+
+def test_feedback_that_clears_lists_without_an_advantage_leaves_the_loop_at_work():
+    # Nothing was taken in for a quality equal to the baseline, so nothing may be taken out.
+    ranked = [clicked(number, None, None, final_quality=0.5) for number in range(8)]
+    background, micro = loop()
+    background.add(ranked)
+    cycle(background, micro, baseline=0.5)
+    cleared = [clicked(number, 0.0, 0.0, final_quality=0.5, supersedes=ranked[number]) for number in range(8)]
+    background.add(cleared)
+    assert cycle(background, micro, baseline=0.8).trajectories == 8
+    assert background.statistics.count == 0
+
+
+def test_a_cycle_of_more_trajectories_than_one_block_sums_them_all():
+    background, micro = loop()
+    background.add(clicked(number) for number in range(600))
+    cycle(background, micro)
+    x, y = unit(QUERIES[np.arange(600) % 200].astype(float)), unit(ITEMS[np.arange(600) % 30].astype(float))
+    assert background.statistics.count == 600
+    np.testing.assert_allclose(sums(background)["gram"], x.T @ x, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(sums(background)["cross"], x.T @ (y - x), rtol=1e-5, atol=1e-4)

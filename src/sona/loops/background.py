@@ -7,7 +7,7 @@ It works on copies and returns a change; `commit` swaps it in. A cycle that skip
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +29,9 @@ from sona.state import State
 from sona.trajectory import trajectories_from_state, trajectories_state
 from sona.types import QueryTrajectory
 
-_BATCH = 256  # per-example gradients held at once
+_BATCH = 256  # trajectories worked on at once, so that a cycle holds little beside what it learns from
+
+_Pair = tuple[Floats, Floats]  # a request and where it should have pointed, both (d,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class BackgroundChange:
     base: BaseLoRA | None = None
     ewc: EwcPlusPlus | None = None
     statistics: RidgeStatistics | None = None
+    baselines: dict[int, float] | None = None
 
 
 class BackgroundLoop:
@@ -88,6 +91,7 @@ class BackgroundLoop:
         self.bank, self.base, self.ewc = bank, base, ewc
         self.statistics = RidgeStatistics(base.hidden_dim)
         self._pending: list[QueryTrajectory] = []
+        self._baselines: dict[int, float] = {}  # what each outcome in the sums was measured against, if anything
         self._version = 0
         self._cycles = 0
         self._learned = 0
@@ -146,14 +150,14 @@ class BackgroundLoop:
         boundary, task = self._detect(ewc, micro, batch, now, rng)
         fisher = self._fisher(ewc, micro, batch, baseline)
         statistics = RidgeStatistics.from_state(self.statistics.state())
-        self._accumulate(statistics, batch, baseline)
+        baselines = self._accumulate(statistics, batch, baseline)
         base = BaseLoRA.from_state(self.base.state())
         fit = base.fit_layer(0, statistics, self.config.regularisation, self.config.strength)
         extraction = self.bank.extract_patterns(now=now, rng=rng)
         result = BackgroundResult(
             self._version + 1, len(batch), None, boundary, task, fisher, fit, extraction, folded=True
         )
-        return BackgroundChange(result, len(batch), base, ewc, statistics)
+        return BackgroundChange(result, len(batch), base, ewc, statistics, baselines)
 
     def _why_not(self, count: int, force: bool) -> str | None:
         if count == 0:
@@ -172,7 +176,7 @@ class BackgroundLoop:
             StateError: another change was committed since this one was computed.
         """
         result = change.result
-        if change.base is None or change.ewc is None or change.statistics is None:
+        if change.base is None or change.ewc is None or change.statistics is None or change.baselines is None:
             return result
         if result.version != self._version + 1:
             raise StateError(f"version {result.version} does not follow version {self._version}; run the cycle again")
@@ -181,6 +185,7 @@ class BackgroundLoop:
         micro.fold()
         change.ewc.rebase(before - micro.flat())
         self.base, self.ewc, self.statistics = change.base, change.ewc, change.statistics
+        self._baselines = change.baselines
         del self._pending[: change.learned]
         self._version = result.version
         self._cycles += 1
@@ -227,29 +232,38 @@ class BackgroundLoop:
             temperature=self.config.temperature,
         )
 
-    def _accumulate(self, statistics: RidgeStatistics, batch: Sequence[QueryTrajectory], baseline: float) -> None:
-        x, y, weights = [], [], []
-        for trajectory in batch:
-            for version, sign in ((trajectory, 1.0), (trajectory.supersedes, -1.0)):
-                target = None if version is None else self._target(version, baseline)
-                if version is not None and target is not None:
-                    x.append(_direction(version.query_embedding))
-                    y.append(target)
-                    weights.append(sign)
-        taken = np.array(weights) > 0.0
-        if not weights:
-            return
-        queries, targets = np.array(x, np.float32), np.array(y, np.float32)
-        if taken.any():
-            statistics.add(queries[taken], targets[taken])
-        if not taken.all():
-            statistics.subtract(queries[~taken], targets[~taken])
+    def _accumulate(
+        self, statistics: RidgeStatistics, batch: Sequence[QueryTrajectory], baseline: float
+    ) -> dict[int, float]:
+        # An amended outcome is taken out just as it was taken in, against the baseline of its day.
+        baselines = dict(self._baselines)
+        for start in range(0, len(batch), _BATCH):
+            added: list[_Pair] = []
+            removed: list[_Pair] = []
+            for trajectory in batch[start : start + _BATCH]:
+                if trajectory.supersedes is not None:
+                    removed += self._pairs(trajectory.supersedes, baselines.pop(trajectory.id, None))
+                added += self._pairs(trajectory, baseline)
+                if not _is_choice(trajectory):
+                    baselines[trajectory.id] = baseline
+            _move(statistics.add, added)
+            _move(statistics.subtract, removed)
+        for oldest in list(baselines)[: max(len(baselines) - self.bank.config.capacity, 0)]:
+            del baselines[oldest]
+        return baselines
+
+    def _pairs(self, trajectory: QueryTrajectory, baseline: float | None) -> list[_Pair]:
+        # None or one; of what was measured against a baseline nobody remembers, none.
+        if baseline is None and not _is_choice(trajectory):
+            return []
+        target = self._target(trajectory, 0.0 if baseline is None else baseline)
+        return [] if target is None else [(_direction(trajectory.query_embedding), target)]
 
     def _target(self, trajectory: QueryTrajectory, baseline: float) -> Floats | None:
         # Where the request should have pointed: the mean of what it took, or a step along the signal of a sequence.
         query = _direction(trajectory.query_embedding)
-        rewards = np.array([step.reward or 0.0 for step in trajectory.steps], np.float32)
-        if trajectory.alternatives and any(step.reward is not None for step in trajectory.steps):
+        if _is_choice(trajectory):
+            rewards = np.array([step.reward or 0.0 for step in trajectory.steps], np.float32)
             rewards[rewards < self.config.quality_threshold] = 0.0
             if not rewards.any():
                 return None
@@ -273,6 +287,8 @@ class BackgroundLoop:
                 "ewc": self.ewc.state(),
                 "statistics": self.statistics.state(),
                 "pending": trajectories_state(self._pending),
+                "baseline_of": np.array(list(self._baselines), np.int64),
+                "baselines": np.array(list(self._baselines.values()), np.float64),
                 "version": self._version,
                 "cycles": self._cycles,
                 "learned": self._learned,
@@ -294,6 +310,8 @@ class BackgroundLoop:
         widths = {loop.statistics.hidden_dim, *(trajectory.hidden_dim for trajectory in loop._pending)}
         if widths | {bank.hidden_dim or base.hidden_dim} != {base.hidden_dim}:
             raise StoreError("saved state: the parts of the background loop differ in width")
+        ids = state.wholes("baseline_of", None).tolist()
+        loop._baselines = dict(zip(ids, state.doubles("baselines", len(ids)).tolist(), strict=True))
         loop._version, loop._cycles = state.whole("version"), state.whole("cycles")
         loop._learned = state.whole("learned")
         return loop
@@ -305,6 +323,17 @@ def _replacing(trajectory: QueryTrajectory, earlier: QueryTrajectory | None) -> 
     if named is None or (earlier is not None and _outcome(named) == _outcome(earlier)):
         return trajectory
     return replace(trajectory, supersedes=None if earlier is None else replace(earlier, supersedes=None))
+
+
+def _is_choice(trajectory: QueryTrajectory) -> bool:
+    # Rewarded alternatives are measured against each other, everything else against a baseline.
+    return trajectory.alternatives and any(step.reward is not None for step in trajectory.steps)
+
+
+def _move(into: Callable[[Floats, Floats], None], pairs: Sequence[_Pair]) -> None:
+    if pairs:
+        requests, targets = zip(*pairs, strict=True)
+        into(np.array(requests, np.float32), np.array(targets, np.float32))
 
 
 def _outcome(trajectory: QueryTrajectory) -> tuple[float | None, ...]:
