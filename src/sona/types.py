@@ -77,6 +77,11 @@ class TrajectoryStep:
         set_field(step, "ref", ref)
         return step
 
+    def with_reward(self, reward: float | None) -> TrajectoryStep:
+        """Return the step as having earned `reward`, in [0, 1] or None, or raise InvalidValue."""
+        earned = None if reward is None else fraction(reward, "reward")
+        return TrajectoryStep._checked(self.activations, self.attention_weights, earned, self.timestamp, self.ref)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueryTrajectory:

@@ -138,8 +138,8 @@ class MicroLoRA:
                 if weights.gain == 0.0:
                     return x, None
                 raw = x.dot(weights.a).dot(weights.up)
-                if weights.gain > self._trust_region:
-                    raw *= self._shrink(raw, square)
+                if weights.gain > self._trust_region and (shrink := self._shrink(raw, square)) < 1.0:
+                    raw *= shrink
                 return x, raw
         array = embeddings(x, self._hidden_dim, "x")
         if weights.gain == 0.0:

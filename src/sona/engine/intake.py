@@ -61,12 +61,7 @@ class Intake:
         if answer is not None:
             scored, candidates = answer
             shown = scored.shown
-            steps = tuple(
-                TrajectoryStep(
-                    self._shared.share(candidates.ids[row], candidates.vectors[row]), ref=candidates.ids[row]
-                )
-                for row in scored.rows.tolist()
-            )
+            steps = tuple(self._step(candidates, row) for row in scored.rows.tolist())
         kept = np.array(request, np.float32)
         kept.flags.writeable = False
         trajectory = QueryTrajectory(
@@ -79,6 +74,11 @@ class Intake:
         )
         self.served.add(Served(trajectory, shown, text, now))
         return trajectory
+
+    def _step(self, candidates: Candidates, row: int) -> TrajectoryStep:
+        # Candidates are checked already: each a text and a finite vector.
+        item = candidates.ids[row]
+        return TrajectoryStep._checked(self._shared.share(item, candidates.vectors[row]), None, None, 0.0, item)
 
     def submit(self, trajectory_id: int) -> bool:
         """Return True the first time an id is submitted, False when it was learned from before, or by feedback."""
@@ -173,5 +173,5 @@ def _rewarded(
     unknown = set(rewards) - {step.ref for step in trajectory.steps}
     if unknown:
         raise InvalidValue(f"rewards: {sorted(map(str, unknown))} were not shown in trajectory {trajectory.id}")
-    steps = tuple(replace(step, reward=rewards.get(step.ref or "", 0.0)) for step in trajectory.steps)
+    steps = tuple(step.with_reward(rewards.get(step.ref or "", 0.0)) for step in trajectory.steps)
     return replace(trajectory, steps=steps, final_quality=quality)
