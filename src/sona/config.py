@@ -309,6 +309,9 @@ class SonaConfig:
         setting_number(self.feedback_window_s, "feedback_window_s", 0.0, open_low=True)
         setting_whole(self.served_capacity, "served_capacity", 1)
         setting_whole(self.context_size, "context_size", 1)
+        for name in ("use_votes", "use_micro"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name}: expected True or False, got {getattr(self, name)!r}")
         self.instant()
         self.background()
 

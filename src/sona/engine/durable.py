@@ -18,7 +18,7 @@ from sona.engine.memories import Memories
 from sona.engine.saved import config_from_state, config_state, lock_file
 from sona.engine.words import Words
 from sona.engine.worker import Worker
-from sona.errors import ConfigError, StoreError
+from sona.errors import ConfigError, InvalidValue, StoreError
 from sona.patterns.bank import ReasoningBank
 from sona.state import State, read_state, write_state
 from sona.text.embed import Embedder, EmbedFunction, Encoder
@@ -122,13 +122,19 @@ class Durable:
         words = Words.from_state(state.child("words"), config, embedder, responder)
         engine = cls(config, responder=responder, clock=clock)
         engine._words = words
-        engine._memories = Memories.from_state(state.child("memories"))
-        engine._intake = Intake.from_state(state.child("intake"), config)
-        if "learner" in state:
-            engine._learner = Learner.from_state(state.child("learner"), config)
-            if config.hidden_dim not in (None, engine.hidden_dim):
-                raise StoreError(f"saved state: made for width {config.hidden_dim}, holds width {engine.hidden_dim}")
+        try:
+            engine._restore(state)
+        except (ConfigError, InvalidValue) as error:
+            raise StoreError(f"{path} holds a value out of its range: {error}") from error
         return engine
+
+    def _restore(self, state: State) -> None:
+        self._memories = Memories.from_state(state.child("memories"))
+        self._intake = Intake.from_state(state.child("intake"), self.config)
+        if "learner" in state:
+            self._learner = Learner.from_state(state.child("learner"), self.config)
+            if self.config.hidden_dim not in (None, self.hidden_dim):
+                raise StoreError(f"saved state: made for width {self.config.hidden_dim}, holds width {self.hidden_dim}")
 
     @classmethod
     def open(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from sona.checks import Floats, fraction, matrix, vector
+from sona.checks import Floats, fraction, matrix, setting_whole, vector
 from sona.config import VoteConfig
 from sona.errors import InvalidValue, StoreError
 from sona.state import State
@@ -114,7 +114,12 @@ class VoteMemory:
     """
 
     def __init__(self, hidden_dim: int, config: VoteConfig | None = None) -> None:
-        """Make an empty memory."""
+        """Make an empty memory.
+
+        Raises:
+            ConfigError: `hidden_dim` is not at least 1.
+        """
+        setting_whole(hidden_dim, "hidden_dim", 1)
         self.config = config or VoteConfig()
         self._dim = hidden_dim
         self._edges = np.asarray(self.config.similarity_edges, np.float32)

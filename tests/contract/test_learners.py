@@ -1,0 +1,547 @@
+"""Every learner comes back from disk bit for bit, goes on as before, and refuses a state that is not its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from sona.adapters.base_lora import BaseLoRA
+from sona.adapters.micro_lora import MicroLoRA
+from sona.adapters.signal import LearningSignal, RunningBaseline
+from sona.adapters.statistics import RidgeStatistics
+from sona.config import BoundaryConfig, EwcConfig, PatternConfig, SonaConfig
+from sona.engine.core import SonaEngine
+from sona.engine.intake import Intake
+from sona.engine.learner import Learner
+from sona.engine.memories import Memories
+from sona.engine.served import ServedRequests
+from sona.errors import SonaError, StoreError
+from sona.loops.background import BackgroundLoop
+from sona.loops.coordinator import LoopCoordinator
+from sona.loops.instant import InstantLoop
+from sona.memory.calibrate import Calibrator, ShownList
+from sona.memory.votes import Showing, VoteMemory
+from sona.patterns.bank import ReasoningBank
+from sona.retention.boundary import BoundaryDetector
+from sona.retention.ewc import EwcPlusPlus
+from sona.state import State, digest, read_state, write_state
+from sona.text.embed import LsaEmbedder
+from sona.trajectory import TrajectoryBuffer, TrajectoryIds
+from sona.types import Context, QueryTrajectory, TrajectoryStep
+
+D = 4
+_RNG = np.random.default_rng(0)
+ITEMS = _RNG.normal(size=(10, D)).astype(np.float32)
+QUERIES = _RNG.normal(size=(30, D)).astype(np.float32)
+IDS = tuple(f"d{row}" for row in range(10))
+PATTERNS = PatternConfig(min_cluster_size=2, k_clusters=4)
+BOUNDARY = BoundaryConfig(reference_size=8, window_size=4, null_splits=8)
+CONFIG = SonaConfig(hidden_dim=D, min_trajectories=2, patterns=PATTERNS)
+
+
+def trajectory(number: int, width: int = D, *, supersedes: QueryTrajectory | None = None) -> QueryTrajectory:
+    steps = tuple(
+        TrajectoryStep(ITEMS[(number + i) % 10, :width], reward=reward, ref=IDS[(number + i) % 10])
+        for i, reward in enumerate((1.0, 0.0))
+    )
+    query = QUERIES[number % 30, :width]
+    return QueryTrajectory(number, query, steps, 0.9, 5.0, True, "route", ("c",), "me", {"t": 0.5}, supersedes)
+
+
+def sequence(number: int, width: int = D) -> QueryTrajectory:
+    step = TrajectoryStep(ITEMS[number % 10, :width])
+    return QueryTrajectory(number, QUERIES[number % 30, :width], (step,), number % 2)
+
+
+# -- one maker and one behaviour per learner -------------------------------------------------------------------------
+
+
+def micro(width: int = D) -> MicroLoRA:
+    made = MicroLoRA(width, 2, seed=5, trust_region=0.4)
+    for number in range(3):
+        signal = LearningSignal.with_gradient(QUERIES[number, :width], ITEMS[number, :width], 1.0)
+        made.accumulate_gradient(signal)
+        if number < 2:
+            made.apply_accumulated(0.1)
+    made.accumulate_gradient(LearningSignal.with_gradient(QUERIES[0, :width], np.zeros(width)))
+    return made
+
+
+def use_micro(made: MicroLoRA) -> list[object]:
+    made.accumulate_gradient(LearningSignal.with_gradient(QUERIES[5], ITEMS[5]))
+    made.apply_accumulated(0.2)
+    return [made.forward(QUERIES).tobytes(), made.applied_count, made.skipped_count, made.trust_region]
+
+
+def statistics(width: int = D) -> RidgeStatistics:
+    made = RidgeStatistics(width)
+    made.add(QUERIES[:10, :width], ITEMS[:, :width], 0.7)
+    return made
+
+
+def use_statistics(made: RidgeStatistics) -> list[object]:
+    made.subtract(QUERIES[:2], ITEMS[:2], 0.7)
+    return [made.solve(1.0).tobytes(), made.count, made.total_weight]
+
+
+def base(width: int = D) -> BaseLoRA:
+    made = BaseLoRA(width, 2, 3, alpha=4.0)
+    made.fit_layer(1, statistics(width))
+    return made
+
+
+def baseline() -> RunningBaseline:
+    made = RunningBaseline(0.3, 2.0, 0.9)
+    made.update(0.7)
+    return made
+
+
+def ewc(width: int = D, **more: object) -> EwcPlusPlus:
+    made = EwcPlusPlus(EwcConfig(param_count=4 * width, boundary=BOUNDARY, **more))
+    rng = np.random.default_rng(1)
+    for _ in range(2):
+        made.update_fisher(rng.normal(size=(3, 4 * width)))
+        made.start_new_task(rng.normal(size=4 * width), 1.0)
+    made.update_fisher(rng.normal(size=(3, 4 * width)))
+    made.detect_task_boundary(rng.normal(size=(30, width)), rng.uniform(size=30), rng=rng)
+    made.adapt_strength(1.0)
+    return made
+
+
+def use_ewc(made: EwcPlusPlus) -> list[object]:
+    found = made.detect_task_boundary(QUERIES + 5.0, np.ones(30), rng=np.random.default_rng(3))
+    made.update_fisher(np.ones(4 * D))
+    made.start_new_task(np.ones(4 * D))
+    moved = made.apply_constraints(np.ones(4 * D), np.zeros(4 * D))
+    return [repr(found), moved.tobytes(), made.strength, made.task_count]
+
+
+def boundary(width: int = D) -> BoundaryDetector:
+    made = BoundaryDetector(BOUNDARY)
+    rng = np.random.default_rng(2)
+    made.observe(rng.normal(size=(30, width)), rng.uniform(size=30), rng=rng)
+    return made
+
+
+def use_boundary(made: BoundaryDetector) -> list[object]:
+    rng = np.random.default_rng(4)
+    return [repr(made.observe(QUERIES + shift, np.full(30, shift), rng=rng)) for shift in (0.0, 9.0)]
+
+
+def bank(width: int = D) -> ReasoningBank:
+    made = ReasoningBank(PATTERNS, hidden_dim=width)
+    for number in range(20):
+        made.add_trajectory(trajectory(number, width))
+    made.extract_patterns(now=1.0, rng=np.random.default_rng(0))
+    made.add_trajectory(trajectory(21, width))
+    made.find_similar(QUERIES[0, :width], 2, now=2.0)
+    return made
+
+
+def use_bank(made: ReasoningBank) -> list[object]:
+    made.add_trajectory(trajectory(3, supersedes=trajectory(3)))
+    made.add_trajectory(trajectory(22))
+    result = made.extract_patterns(now=3.0, rng=np.random.default_rng(1))
+    found = [(m.pattern.id, m.similarity, m.pattern.access_count) for m in made.find_similar(QUERIES[1], 5, now=4.0)]
+    return [repr(result), found, repr(made.verdicts())]
+
+
+def votes(width: int = D) -> VoteMemory:
+    made = VoteMemory(width)
+    for number in range(5):
+        showings = [Showing("a", 1.0), Showing(IDS[number], 0.0, 0.3)]
+        made.record(QUERIES[number % 4, :width], showings, f"text {number}" if number % 2 else None)
+    return made
+
+
+def use_votes(made: VoteMemory) -> list[object]:
+    receipt = made.record(QUERIES[9], [Showing("b", 0.5)])
+    evidence = [made.look_up(x) for x in QUERIES]
+    made.withdraw(receipt)
+    return [receipt.number, [(e.items, e.taken.tobytes(), e.passed.tobytes(), e.is_known) for e in evidence]]
+
+
+def shown(number: int) -> ShownList:
+    rng = np.random.default_rng(number)
+    columns = [rng.uniform(size=5).astype(np.float32) for _ in range(3)]
+    tables = [rng.uniform(size=(5, 6)).astype(np.float32) for _ in range(2)]
+    return ShownList(columns[0], *tables, *columns[1:], bool(number % 2))
+
+
+def calibrator() -> Calibrator:
+    made = Calibrator()
+    for number in range(6):
+        made.learn(shown(number), np.eye(5, dtype=np.float32)[number % 5])
+    return made
+
+
+def use_calibrator(made: Calibrator) -> list[object]:
+    made.learn(shown(9), np.eye(5, dtype=np.float32)[2])
+    return [made.weights.votes(shown(1).taken, shown(1).passed).tobytes(), made.gains, made.weights.examined.tobytes()]
+
+
+def instant(width: int = D) -> InstantLoop:
+    made = InstantLoop(MicroLoRA(width, 2))
+    for number in range(4):
+        made.on_trajectory(trajectory(number, width) if number % 2 else sequence(number, width))
+    return made
+
+
+def use_instant(made: InstantLoop) -> list[object]:
+    made.on_trajectory(sequence(9))
+    return [made.micro.forward(QUERIES).tobytes(), made.metrics(), made.baseline.value]
+
+
+def background(width: int = D) -> BackgroundLoop:
+    made = BackgroundLoop(ReasoningBank(PATTERNS, hidden_dim=width), BaseLoRA(width, 2, 2), ewc(width))
+    made.add(trajectory(number, width) for number in range(12))
+    adapter = MicroLoRA(width, 2)
+    made.commit(made.run_cycle(adapter, force=True), adapter)
+    made.add([trajectory(12, width)])
+    return made
+
+
+def use_background(made: BackgroundLoop) -> list[object]:
+    adapter = MicroLoRA(D, 2)
+    made.add([trajectory(13), trajectory(3, supersedes=trajectory(3))])
+    result = made.commit(made.run_cycle(adapter, force=True, now=5.0), adapter)
+    return [repr(result), made.base.forward_layer(0, QUERIES).tobytes(), made.learned_count]
+
+
+def coordinator(width: int = D) -> LoopCoordinator:
+    made = LoopCoordinator(instant(width), background(width))
+    made.tick(5.0)
+    made.run_background(now=6.0, force=True)
+    made.on_trajectory(sequence(14, width))
+    return made
+
+
+def use_coordinator(made: LoopCoordinator) -> list[object]:
+    made.on_trajectory(sequence(15))
+    ticked = made.tick(7.0)
+    result = made.run_background(now=8.0, force=True)
+    return [repr(ticked), repr(result), made.adapters.forward(QUERIES).tobytes()]
+
+
+def buffer() -> TrajectoryBuffer:
+    made = TrajectoryBuffer(3)
+    for number in range(5):
+        made.record(trajectory(number, supersedes=trajectory(number)))
+    return made
+
+
+def use_buffer(made: TrajectoryBuffer) -> list[object]:
+    taken = made.drain_n(2)
+    return [made.record(trajectory(9)), len(made), made.success_rate, [t.id for t in taken], taken[0].parameters]
+
+
+def ids() -> TrajectoryIds:
+    made = TrajectoryIds(7)
+    made.next()
+    return made
+
+
+def embedder() -> LsaEmbedder:
+    made = LsaEmbedder(D, 3)
+    made.fit(["a red house", "a blue house", "the green garden", "a garden with a house"])
+    made.refit(["a red house", "a blue sky", "the green garden", "a garden with a house", "one more"])
+    return made
+
+
+def memories() -> Memories:
+    made = Memories()
+    for number in range(4):
+        made.add(f"text {number}", f"id{number}", QUERIES[number] if number % 2 else None)
+    made.index(lambda texts: QUERIES[: len(texts)])
+    made.add("text 4")
+    return made
+
+
+def use_memories(made: Memories) -> list[object]:
+    made.add("text 2", "id0")
+    made.add("text 5")
+    made.index(lambda texts: QUERIES[: len(texts)], anew=True)
+    return [made.ids, made.texts, made.vectors.tobytes()]
+
+
+def engine(width: int = D) -> SonaEngine:
+    made = SonaEngine(
+        SonaConfig(hidden_dim=width, min_trajectories=2, patterns=PATTERNS), embedder=_lengths(width), clock=_clock
+    )
+    made.remember("a red house", "house")
+    made.remember("the green garden", vector=np.ones(width))
+    items = ITEMS[:, :width]
+    for number in range(8):
+        ranking = made.rank(QUERIES[number, :width], IDS, items, k=4, context=Context(user_id="me"))
+        if number % 2:
+            made.feedback(ranking.trajectory_id, rewards={ranking.ids[1]: 1.0})
+    made.feedback(made.process("a house?").trajectory_id, quality=0.8)
+    made.feedback(2, rewards={})
+    made.background_learn()
+    made.feedback(4, quality=0.2)
+    return made
+
+
+def _lengths(width: int) -> Callable[[list[str]], list[list[float]]]:
+    return lambda texts: [[1.0, len(text) / 20.0, *[0.5] * (width - 2)] for text in texts]
+
+
+def _clock() -> float:
+    return 77.0
+
+
+def use_engine(made: SonaEngine) -> list[object]:
+    answers: list[object] = [made.metrics(), made.adapt(QUERIES).tobytes()]
+    for number in range(10, 14):
+        ranking = made.rank(QUERIES[number], IDS, ITEMS, k=4)
+        answers += [ranking, made.feedback(ranking.trajectory_id, rewards={ranking.ids[2]: 1.0})]
+    response = made.process("a garden?")
+    answers += [response.text, response.sources, response.patterns_used, response.trajectory_id]
+    answers += [made.feedback(3, quality=0.9), made.feedback(4, quality=0.9), made.tick()]
+    result = made.background_learn(force=True)
+    return [*answers, result.version, result.trajectories, made.adapt(QUERIES).tobytes(), made.metrics()]
+
+
+def read_engine(state: State) -> SonaEngine:
+    with patch("sona.engine.durable.read_state", return_value=state):  # the file itself has its own tests
+        return SonaEngine.load("engine", embedder=_lengths(D), clock=_clock)
+
+
+def served() -> ServedRequests:
+    return engine()._intake.served
+
+
+def use_served(made: ServedRequests) -> list[object]:
+    answers = [(one.text, one.served_at, one.receipt) for one in (made.get(n) for n in (1, 2, 3, 9)) if one]
+    return [*answers, made.awaiting_count, made.expire(1e9), made.unanswered_count]
+
+
+def use_intake(made: Intake) -> list[object]:
+    return [made.ids.next(), made.counts, made.submit(999), made.submit(999), made.ids.next(), use_served(made.served)]
+
+
+def learner(width: int = D) -> Learner:
+    made = engine(width)._learner
+    if made is None:
+        raise TypeError("the engine has no learner")
+    return made
+
+
+def use_learner(made: Learner) -> list[object]:
+    made.learn(trajectory(50), text=None, shown=None, replaces=None)
+    return [made.adapt(QUERIES).tobytes(), made.loops.waiting_count, made.votes.look_up(QUERIES[0]).items]
+
+
+# -- the table -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """One learner: how to make, read and use it, and the part of its state that carries the width."""
+
+    make: Callable[..., object]
+    read: Callable[[State], object]
+    use: Callable[[object], object]
+    of_width: tuple[str, ...] | None = None  # entries taken from a narrower one; None for learners without a width
+
+
+CASES = {
+    "MicroLoRA": Case(micro, MicroLoRA.from_state, use_micro, ("weights",)),
+    "BaseLoRA": Case(
+        base,
+        BaseLoRA.from_state,
+        lambda made: [made.forward_layer(layer, QUERIES).tobytes() for layer in range(3)],
+        ("layers",),
+    ),
+    "RidgeStatistics": Case(statistics, RidgeStatistics.from_state, use_statistics, ("cross",)),
+    "RunningBaseline": Case(baseline, RunningBaseline.from_state, lambda made: made.update(0.2)),
+    "EwcPlusPlus": Case(ewc, EwcPlusPlus.from_state, use_ewc, ("memory",)),
+    "BoundaryDetector": Case(boundary, BoundaryDetector.from_state, use_boundary),
+    "ReasoningBank": Case(bank, ReasoningBank.from_state, use_bank, ("ring",)),
+    "VoteMemory": Case(votes, VoteMemory.from_state, use_votes, ("requests",)),
+    "Calibrator": Case(calibrator, Calibrator.from_state, use_calibrator),
+    "InstantLoop": Case(instant, InstantLoop.from_state, use_instant, ("buffer",)),
+    "BackgroundLoop": Case(background, BackgroundLoop.from_state, use_background, ("base",)),
+    "LoopCoordinator": Case(coordinator, LoopCoordinator.from_state, use_coordinator, ("instant",)),
+    "TrajectoryBuffer": Case(buffer, TrajectoryBuffer.from_state, use_buffer),
+    "TrajectoryIds": Case(ids, TrajectoryIds.from_state, lambda made: [made.next(), made.next()]),
+    "LsaEmbedder": Case(
+        embedder, LsaEmbedder.from_state, lambda made: made.embed(["a red garden", "the house", "one"]).tobytes()
+    ),
+    "Memories": Case(memories, Memories.from_state, use_memories),
+    "ServedRequests": Case(served, lambda state: ServedRequests.from_state(state, 100, 1e6), use_served),
+    "Intake": Case(lambda: engine()._intake, lambda state: Intake.from_state(state, CONFIG), use_intake),
+    "Learner": Case(learner, lambda state: Learner.from_state(state, CONFIG), use_learner, ("votes",)),
+    "SonaEngine": Case(engine, read_engine, use_engine, ("learner",)),
+}
+# Written only when there is something to write; absence means there was nothing.
+OPTIONAL = {
+    ("learner",): "no vector was seen yet",
+    ("layers",): "its layers, each only once it was set",
+    ("detector", "embedding"): "no embedding was observed yet",
+    ("embedding",): "no embedding was observed yet",
+    ("memory", "precision"): "no task is finished yet",
+}
+
+
+def is_optional(path: tuple[str, ...]) -> bool:
+    return any(path[-len(end) :] == end for end in OPTIONAL) or path[-2:-1] == ("layers",)
+
+
+def written_and_read(state: State, folder: Path) -> State:
+    write_state(folder / "state", "learner", state)
+    return read_state(folder / "state", "learner")
+
+
+def timeless(state: State) -> State:
+    def still(name, value):
+        if isinstance(value, State):
+            return timeless(value)
+        return np.zeros_like(value) if name in ("latency_us", "step_timestamp") else value
+
+    return State({name: still(name, value) for name, value in state.items()})
+
+
+def paths(state: State, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, value in state.items():
+        yield (*prefix, name)
+        if isinstance(value, State):
+            yield from paths(value, (*prefix, name))
+
+
+def changed(state: State, path: tuple[str, ...], *value: object) -> State:
+    """Return the tree with one entry replaced by `value`, or gone when there is none."""
+    name, *rest = path
+    values = dict(state.items())
+    if rest:
+        values[name] = changed(state.child(name), tuple(rest), *value)
+    elif value:
+        values[name] = value[0]
+    else:
+        del values[name]
+    return State(values)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_comes_back_bit_for_bit_and_goes_on_as_before(name, tmp_path):
+    case = CASES[name]
+    made = case.make()
+    again = case.read(written_and_read(made.state(), tmp_path))
+    assert type(again) is type(made)
+    assert digest(again.state()) == digest(made.state())
+    assert case.use(again) == case.use(made)
+    assert digest(timeless(again.state())) == digest(timeless(made.state()))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_its_state_is_a_copy_that_later_learning_does_not_change(name):
+    case = CASES[name]
+    made = case.make()
+    state = made.state()
+    before = digest(state)
+    case.use(made)
+    assert digest(state) == before
+    again = case.read(state)
+    case.use(again)
+    assert digest(state) == before
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_state_without_one_of_its_entries_is_refused(name):
+    case = CASES[name]
+    state = case.make().state()
+    for path in paths(state):
+        if is_optional(path):
+            continue
+        try:
+            case.read(changed(state, path))
+        except StoreError:
+            continue
+        pytest.fail(f"{name} loads without {'/'.join(path)}")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_state_with_an_entry_of_another_kind_is_refused(name):
+    case = CASES[name]
+    state = case.make().state()
+    for path in paths(state):
+        if is_optional(path):
+            continue
+        for wrong in (np.zeros((1, 1, 1, 1), np.int8), State({})):
+            try:
+                case.read(changed(state, path, wrong))
+            except StoreError:
+                continue
+            pytest.fail(f"{name}: {'/'.join(path)} may be {wrong!r}")
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.of_width])
+def test_a_state_with_parts_of_another_width_is_refused(name):
+    case = CASES[name]
+    state, narrow = case.make().state(), case.make(D - 1).state()
+    for part in case.of_width:
+        value = dict(narrow.items())[part]
+        with pytest.raises(StoreError):
+            case.read(changed(state, (part,), value))
+
+
+def test_a_calibration_of_other_bins_is_refused():
+    with pytest.raises(StoreError):
+        Calibrator.from_state(changed(calibrator().state(), ("mean",), np.zeros(3)))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("learner", "hidden_dim"),
+        ("learner", "loops", "instant", "micro", "rank"),
+        ("learner", "loops", "background", "base", "alpha"),
+        ("learner", "votes", "hidden_dim"),
+        ("intake", "ids", "last"),
+    ],
+)
+def test_a_value_out_of_its_range_is_a_damaged_file(path):
+    with pytest.raises(StoreError):
+        read_engine(changed(engine().state(), path, -7))
+
+
+def test_a_file_of_another_version_kind_or_cut_short_is_refused(tmp_path):
+    path = tmp_path / "engine"
+    engine().save(path)
+    whole = path.read_bytes()
+
+    def refused() -> str:
+        with pytest.raises(StoreError) as error:
+            SonaEngine.load(path, embedder=_lengths(D))
+        assert isinstance(error.value, SonaError)
+        return str(error.value)
+
+    with safe_open(str(path), framework="numpy") as file:
+        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    save_file(tensors, str(path), {**metadata, "version": "2"})
+    assert "version 2" in refused()
+    write_state(path, "base_lora", engine().state())
+    assert "base_lora" in refused()
+    for length in (0, 1, 8, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        refused()
+    flipped = bytearray(whole)
+    flipped[-5] ^= 1
+    path.write_bytes(bytes(flipped))
+    assert "checksum" in refused()
+    path.unlink()
+    assert "no saved state" in refused()
+
+
+def test_every_exported_learner_is_in_the_table():
+    import sona
+
+    learners = {name for name in sona.__all__ if hasattr(getattr(sona, name), "from_state")}
+    assert learners <= set(CASES)
