@@ -109,7 +109,7 @@ class VoteConfig:
 
 @dataclass(frozen=True, slots=True)
 class BoundaryConfig:
-    """Settings of the task-boundary detector (SCIENCE: energy test on embeddings, loss channel beside it).
+    """Settings of the task-boundary detector; decided by `bench/quality_forgetting.py`.
 
     Args:
         reference_size: Embeddings the past is judged by.
@@ -215,8 +215,8 @@ class BackgroundConfig:
     Args:
         interval_s: Seconds between cycles (spec 1 hour).
         min_trajectories: Trajectories a cycle needs unless it is forced (spec 100).
-        regularisation: lam of the ridge behind layer 0 of the base adapter (SCIENCE section 1).
-        strength: Share of the ridge solution that is applied, in [0, 1] (SCIENCE section 1).
+        regularisation: lam of the ridge behind layer 0 of the base adapter (docs/decisions/0002).
+        strength: Share of the ridge solution that is applied, in [0, 1] (docs/decisions/0002).
         quality_threshold: Outcomes below it are bad and never reinforce (spec 0.3).
         temperature: tau of the softmax over cosines.
         seed: Seed of everything random in a cycle, together with the cycle's number.

@@ -229,8 +229,8 @@ class Context:
 
     Args:
         user_id: The subject: whose request this is.
-        session_id: Groups the requests of one conversation.
-        metadata: Free labels, kept with the trajectory's context.
+        session_id: Groups the requests of one conversation; for the responder, not kept.
+        metadata: Free labels; for the responder, not kept.
 
     Raises:
         InvalidValue: an id that is not text.
@@ -262,7 +262,7 @@ class Response:
     Args:
         text: The answer.
         confidence: In [0, 1].
-        patterns_used: Ids of the patterns the request belongs to.
+        patterns_used: Ids of the nearest patterns that are confident enough, nearest first.
         latency_us: Microseconds from call to answer.
         trajectory_id: Name it in `feedback`.
         sources: The memories behind the answer, best first.

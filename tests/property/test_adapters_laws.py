@@ -1,4 +1,4 @@
-"""The laws of DESIGN section 5 that signals and adapters obey."""
+"""The laws that signals and adapters obey."""
 
 from __future__ import annotations
 

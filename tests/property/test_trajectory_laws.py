@@ -1,4 +1,4 @@
-"""The laws of DESIGN section 5 that recording requests obeys."""
+"""The laws that recording requests obeys."""
 
 from __future__ import annotations
 

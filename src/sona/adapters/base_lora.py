@@ -183,7 +183,7 @@ class BaseLoRA:
     ) -> FitResult:
         """Replace one layer by the ridge solution of all the data, times `strength`, cut to the rank.
 
-        The cut is the closest matrix of rank r (Eckart and Young 1936). Defaults: SCIENCE section 1, ridge.
+        The cut is the closest matrix of rank r (Eckart and Young 1936). Defaults: docs/decisions/0002.
 
         Args:
             layer_idx: Which layer, from 0.

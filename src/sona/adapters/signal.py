@@ -112,7 +112,7 @@ class LearningSignal:
 
         Source:
             Williams 1992, REINFORCE, eq. 2 with a reinforcement baseline; the softmax form is the gradient of
-            the reward-weighted cross-entropy, and its constants are measured in SCIENCE section 1.
+            the reward-weighted cross-entropy.
         """
         floor = fraction(quality_threshold, "quality_threshold")
         usual = fraction(baseline, "baseline")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy.typing as npt
@@ -121,21 +121,9 @@ class SonaEngine(Durable):
         self._recent = candidates if candidates.is_fixed else None
         learner = self._for_width(request.shape[0])  # after every check: what is refused decides no width
         scored = learner.score(request, candidates, k)
-        trajectory = self._serve(request, (scored, candidates), who, None, began)
+        answer = scored, candidates
+        trajectory = self._intake.serve(request, answer, who=who, text=None, now=self._clock(), began=began)
         return Ranking(trajectory.id, tuple(step.ref or "" for step in trajectory.steps), tuple(scored.scores.tolist()))
-
-    def _serve(
-        self,
-        request: Floats,
-        answer: tuple[Scored, Candidates] | None,
-        who: Context,
-        text: str | None,
-        began: float,
-    ) -> QueryTrajectory:
-        trajectory = self._intake.serve(request, answer, context=who, text=text, now=self._clock(), began=began)
-        with self._lock:
-            self._intake.counts["requests"] += 1
-        return trajectory
 
     # -- words -----------------------------------------------------------------------------------------------------
 
@@ -187,7 +175,7 @@ class SonaEngine(Durable):
         if len(memories):
             candidates = Candidates(self._memories.ids, memories, None, self._memories.row_of)
             answer = learner.score(request, candidates, self.config.context_size).positive(), candidates
-        trajectory = self._serve(request, answer, who, query, began)
+        trajectory = self._intake.serve(request, answer, who=who, text=query, now=self._clock(), began=began)
         sources = () if answer is None else self._sources(trajectory, answer[0])
         return Response(
             text=self._words.respond(query, sources, who),
@@ -264,7 +252,9 @@ class SonaEngine(Durable):
         *,
         alternatives: bool = False,
         model_route: str | None = None,
+        context_ids: Iterable[str] = (),
         subject: str | None = None,
+        parameters: Mapping[str, float | str] | None = None,
     ) -> TrajectoryBuilder:
         """Start recording one request; finish it with `end_trajectory`, or use it as a context manager.
 
@@ -272,7 +262,9 @@ class SonaEngine(Durable):
             x: The request, shape (d,).
             alternatives: True when the steps are alternatives of one decision.
             model_route: The model or route that answers, if any.
+            context_ids: Ids of the memories given as context.
             subject: Who asks.
+            parameters: Settings the request is served with, by name.
 
         Raises:
             DimensionMismatch: `x` is of another width.
@@ -286,7 +278,9 @@ class SonaEngine(Durable):
             request,
             alternatives=alternatives,
             model_route=model_route,
+            context_ids=context_ids,
             subject=subject,
+            parameters=parameters,
             on_exit=self._on_exit,
         )
         self._intake.open.add(builder, self._clock())
@@ -333,7 +327,7 @@ class SonaEngine(Durable):
             if not self._intake.submit(trajectory.id):
                 self._intake.counts["repeated"] += 1
                 return InstantResult(False, False, 0, f"trajectory {trajectory.id} was learned from before")
-            self._intake.counts["requests"] += 1
+            self._intake.counts["submitted"] += 1
             return learner.learn_trajectory(trajectory)
 
     # -- patterns and loops ----------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from sona.trajectory import OpenTrajectories, TrajectoryIds
 from sona.types import Context, QueryTrajectory, TrajectoryStep
 
 _LEARNED_IDS = 100_000  # submitted ids remembered, so that one submitted again counts once
-COUNTS = ("requests", "feedbacks", "amended", "repeated", "unknown", "expired")
+COUNTS = ("submitted", "feedbacks", "amended", "repeated", "unknown", "expired")
 
 
 class Intake:
@@ -41,7 +41,7 @@ class Intake:
         request: Floats,
         answer: tuple[Scored, Candidates] | None,
         *,
-        context: Context,
+        who: Context,
         text: str | None,
         now: float,
         began: float,
@@ -51,7 +51,7 @@ class Intake:
         Args:
             request: Shape (d,).
             answer: What was shown and out of what; None when there was nothing to show.
-            context: Who asked.
+            who: Who asked.
             text: The request in words, if it had any.
             now: Seconds.
             began: When the request began, seconds of `time.perf_counter`.
@@ -70,7 +70,7 @@ class Intake:
             steps,
             latency_us=(time.perf_counter() - began) * 1e6,
             alternatives=True,
-            subject=context.user_id,
+            subject=who.user_id,
         )
         self.served.add(Served(trajectory, shown, text, now))
         return trajectory

@@ -24,6 +24,8 @@ from sona.retention.ewc import EwcPlusPlus
 from sona.state import State
 from sona.types import QueryTrajectory
 
+_ROUNDING = 1e-6  # a float32 cosine below it is rounding noise
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
@@ -35,7 +37,7 @@ class Scored:
 
     def positive(self) -> Scored:
         """Return the candidates that score above 0; without similarity and without a vote, nothing is an answer."""
-        best = slice(int(np.count_nonzero(self.scores > 0.0)))
+        best = slice(int(np.count_nonzero(self.scores > _ROUNDING)))
         shown = self.shown
         cut = replace(
             shown,

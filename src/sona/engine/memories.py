@@ -42,6 +42,11 @@ class Memories:
         return len(self._unindexed)
 
     @property
+    def needs_words(self) -> bool:
+        """True when a waiting memory has no vector of the caller's."""
+        return any(row not in self._given for row in self._unindexed)
+
+    @property
     def ids(self) -> tuple[str, ...]:
         """Ids in row order."""
         ids = self._ids

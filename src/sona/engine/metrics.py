@@ -67,7 +67,7 @@ class SonaMetrics:
         """Return the counters of an engine's parts."""
         counts = intake.counts
         common = cls(
-            requests=counts["requests"],
+            requests=counts["submitted"] + intake.served.total_count,
             feedbacks=counts["feedbacks"],
             amended=counts["amended"],
             repeated=counts["repeated"],

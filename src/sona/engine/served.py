@@ -58,11 +58,16 @@ class ServedRequests:
         self._capacity, self._window_s = capacity, window_s
         self._held: OrderedDict[int, Served] = OrderedDict()
         self._lock = threading.Lock()
-        self._unanswered = 0
+        self._unanswered = self._total = 0
 
     def __len__(self) -> int:
         """Return how many requests are held."""
         return len(self._held)
+
+    @property
+    def total_count(self) -> int:
+        """Requests served, ever."""
+        return self._total
 
     @property
     def unanswered_count(self) -> int:
@@ -78,6 +83,7 @@ class ServedRequests:
     def add(self, served: Served) -> None:
         """Hold one more request."""
         with self._lock:
+            self._total += 1
             self._held[served.trajectory.id] = served
             while len(self._held) > self._capacity:
                 _, oldest = self._held.popitem(last=False)
@@ -109,7 +115,7 @@ class ServedRequests:
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
         with self._lock:
-            held, unanswered = list(self._held.values()), self._unanswered
+            held, unanswered, total = list(self._held.values()), self._unanswered, self._total
         lists = [served.shown for served in held if served.shown is not None]
         bins = lists[0].taken.shape[1] if lists else 0
         receipts = [served.receipt for served in held]
@@ -130,6 +136,7 @@ class ServedRequests:
                     None if r is None else [[s.item, s.reward, s.examined] for s in r.showings] for r in receipts
                 ],
                 "unanswered": unanswered,
+                "total": total,
             }
         )
 
@@ -161,7 +168,7 @@ class ServedRequests:
                 next(outcomes, None) if has_outcome[row] else None,
                 _receipt(numbers[row], receipts[row]),
             )
-        requests._unanswered = state.whole("unanswered")
+        requests._unanswered, requests._total = state.whole("unanswered"), state.whole("total")
         return requests
 
 

@@ -42,7 +42,7 @@ class Words:
         embedder = self.embedder
         if not memories.waiting_count:
             return 0
-        if not isinstance(embedder, LsaEmbedder) or not embedder.is_due(len(memories)):
+        if not isinstance(embedder, LsaEmbedder) or not memories.needs_words or not embedder.is_due(len(memories)):
             return memories.index(embedder.embed)
         if not embedder.is_fitted:
             embedder.fit(memories.texts)

@@ -47,6 +47,8 @@ class BackgroundResult:
         fisher: What EWC++ took in.
         fit: The base adapter's refit.
         extraction: The patterns found.
+        united: Patterns that had grown alike and are one now.
+        pruned: Patterns dropped: the least valuable beyond `max_patterns`.
         folded: Whether the micro adapter was absorbed.
     """
 
@@ -58,6 +60,8 @@ class BackgroundResult:
     fisher: FisherUpdate | None = None
     fit: FitResult | None = None
     extraction: ExtractionResult | None = None
+    united: int = 0
+    pruned: int = 0
     folded: bool = False
 
 
@@ -154,8 +158,18 @@ class BackgroundLoop:
         base = BaseLoRA.from_state(self.base.state())
         fit = base.fit_layer(0, statistics, self.config.regularisation, self.config.strength)
         extraction = self.bank.extract_patterns(now=now, rng=rng)
+        united, pruned = self.bank.consolidate(), self.bank.prune(min_quality=0.0)  # poor ones are told, not dropped
         result = BackgroundResult(
-            self._version + 1, len(batch), None, boundary, task, fisher, fit, extraction, folded=True
+            version=self._version + 1,
+            trajectories=len(batch),
+            boundary=boundary,
+            task=task,
+            fisher=fisher,
+            fit=fit,
+            extraction=extraction,
+            united=united,
+            pruned=pruned,
+            folded=True,
         )
         return BackgroundChange(result, len(batch), base, ewc, statistics, baselines)
 
