@@ -4,7 +4,7 @@ python bench/quality_retrieval.py [--json FILE] [--quick] [--tasks NAME,NAME] [-
 
 Everything goes through the public API: `rank`, `feedback`, `background_learn`. One set of defaults for all data.
 Controls: the frozen cosine (every difference is measured against it), shuffled clicks, and each part switched off
-(the parts and the ranks with the first seed).
+(ranks, and the parts on the two slow tasks, with the first seed only).
 """
 
 from __future__ import annotations
@@ -78,8 +78,9 @@ def stream(task: str, seed: int, config: SonaConfig, plan: Plan, adapted: bool =
 def jobs(tasks: list[str], seeds: tuple[int, ...]) -> dict[tuple[str, str], list[tuple]]:
     plans = {("main", task): [(task, seed, DEFAULT, Plan(checkpoints=0)) for seed in seeds] for task in tasks}
     for name, (config, plan) in CONTROLS.items():
-        chosen = seeds if name == "shuffled_clicks" else seeds[:1]
-        plans |= {(name, task): [(task, seed, config, plan) for seed in chosen] for task in tasks}
+        for task in tasks:
+            chosen = seeds if name == "shuffled_clicks" or task in RANK_TASKS else seeds[:1]
+            plans[(name, task)] = [(task, seed, config, plan) for seed in chosen]
     for rank in RANKS:
         config = replace(DEFAULT, use_votes=False, base_lora_rank=rank)
         for task in RANK_TASKS:
