@@ -1,4 +1,4 @@
-"""What is kept of earlier tasks, and what it costs: closed form, split digits, task boundaries.
+"""What is kept of earlier tasks, and what it costs: closed form, split digits, task boundaries, domains of requests.
 
 python bench/quality_forgetting.py [--json FILE] [--quick]
 """
@@ -14,7 +14,7 @@ import json
 import time
 from pathlib import Path
 
-from forgetting import closed_form, split_digits, stream
+from forgetting import closed_form, retrieval, split_digits, stream
 
 SCHEDULES = ((10, 8, split_digits.METHODS), (60, 3, split_digits.METHODS), (300, 2, split_digits.BRAKES))
 QUICK_SCHEDULES = ((10, 3, split_digits.METHODS),)  # epochs a task, seeds, methods
@@ -55,7 +55,7 @@ def show_stream(found: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--quick", action="store_true", help="fewer seeds, ten epochs only")
+    parser.add_argument("--quick", action="store_true", help="fewer seeds, ten epochs only, small domains")
     options = parser.parse_args()
     began = time.perf_counter()
     figures: dict = {"closed_form": closed_form.run()}
@@ -65,6 +65,8 @@ def main() -> None:
         show_split_digits(figures[f"split_digits_{epochs}"])
     figures["boundary"] = stream.run(seeds=4 if options.quick else 20)
     show_stream(figures["boundary"])
+    figures["retrieval"] = retrieval.run(seeds=1 if options.quick else 3, small=options.quick)
+    retrieval.show(figures["retrieval"])
     figures["seconds"] = time.perf_counter() - began
     print(f"{figures['seconds']:.0f} s")
     if options.json:
