@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+
 from sona import Ranking, SonaConfig, SonaEngine, StoreError, VoteConfig
 from sona.demo.evaluation import top_cosine
 from sona.demo.experiment import run
@@ -54,17 +55,19 @@ class Adapted:
     """Ranks by the cosine of the adapted request alone: what the adapters are worth without votes."""
 
     def __init__(self, engine: SonaEngine) -> None:
+        """Look at `engine` without changing it."""
         self.engine = engine
 
     def rank(self, x, ids, vectors, k=10):
+        """Return the k ids nearest to the adapted request."""
         rows = top_cosine(self.engine.adapt(x)[None, :], vectors, k)[0]
         return Ranking(0, tuple(ids[int(row)] for row in rows), (0.0,) * len(rows))
 
     def feedback(self, trajectory_id, *, rewards=None):
-        return None
+        """Learn nothing: this is only looked at."""
 
     def background_learn(self, force=False):
-        return None
+        """Learn nothing: this is only looked at."""
 
 
 def stream(task: str, seed: int, config: SonaConfig, plan: Plan, adapted: bool = False) -> tuple[Outcome, float]:
