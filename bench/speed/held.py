@@ -11,7 +11,6 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before numpy
 
 import gc
 import json
-import resource
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -33,6 +32,8 @@ def traced() -> tuple[float, float]:
 def resident() -> tuple[float, float]:
     """Return what is resident now and was at most, MB; where only the latter is known, both are it."""
     if not _STATUS.exists():
+        import resource  # POSIX only
+
         unit = 1.0 if sys.platform == "darwin" else 1024.0
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
         return most, most

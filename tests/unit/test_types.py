@@ -61,6 +61,18 @@ def test_a_bad_trajectory_is_refused(fields):
         QueryTrajectory(**({"id": 1, "query_embedding": [1.0, 0.0]} | fields))
 
 
+def test_a_step_with_another_reward_is_otherwise_the_same():
+    step = TrajectoryStep([1.0, 2.0], [0.5], 0.25, 3.0, "doc")
+    other = step.with_reward(1)
+    assert (other.reward, step.with_reward(None).reward, step.reward) == (1.0, None, 0.25)
+    assert other.activations is step.activations
+    assert other.attention_weights is step.attention_weights
+    assert (other.timestamp, other.ref) == (3.0, "doc")
+    for wrong in (1.5, -0.1, np.nan, "much"):
+        with pytest.raises(InvalidValue, match="reward"):
+            step.with_reward(wrong)
+
+
 def test_steps_have_the_width_of_the_query():
     with pytest.raises(DimensionMismatch):
         QueryTrajectory(1, [1.0, 0.0], (TrajectoryStep([1.0]),))
