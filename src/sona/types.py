@@ -30,6 +30,15 @@ def texts(values: Iterable[str], what: str) -> tuple[str, ...]:
     return listed
 
 
+def require_settings(values: Mapping[str, float | str], what: str) -> None:
+    """Raise InvalidValue unless `values` maps names to numbers or texts, which can be saved."""
+    is_mapping = isinstance(values, Mapping)
+    if not is_mapping or not all(
+        isinstance(n, str) and isinstance(v, (bool, int, float, str)) for n, v in values.items()
+    ):
+        raise InvalidValue(f"{what}: expected numbers or texts by name, got {values!r}")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TrajectoryStep:
     """One alternative or action of a request, and what it earned.
@@ -102,7 +111,8 @@ class QueryTrajectory:
 
     Raises:
         DimensionMismatch: a step of another width than the query.
-        InvalidValue: NaN or infinity, a quality outside [0, 1], or a name that is not text.
+        InvalidValue: NaN or infinity, a quality outside [0, 1], a name that is not text, or a parameter that is
+            neither number nor text.
     """
 
     id: int
@@ -128,6 +138,8 @@ class QueryTrajectory:
                 raise DimensionMismatch(query.shape[0], step.activations.shape[0], "activations")
         if self.final_quality is not None:
             object.__setattr__(self, "final_quality", fraction(self.final_quality, "final_quality"))
+        if self.parameters:
+            require_settings(self.parameters, f"parameters of trajectory {self.id}")
         object.__setattr__(self, "latency_us", finite(self.latency_us, "latency_us"))
         require_text_or_none(self.model_route, "model_route")
         require_text_or_none(self.subject, "subject")

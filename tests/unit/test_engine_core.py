@@ -452,6 +452,12 @@ OTHERS = {
     "k patterns of 0": lambda made: made.find_patterns(X, k=0),
     "a route that is no text": lambda made: made.begin_trajectory(X, model_route=5),
     "a subject that is no text": lambda made: made.begin_trajectory(X, subject=5),
+    "a context id that is no text": lambda made: made.begin_trajectory(X, context_ids=[5]),
+    "a parameter that cannot be saved": lambda made: made.begin_trajectory(X, parameters={"a": object()}),
+    "parameters that are no mapping": lambda made: made.begin_trajectory(X, parameters=["a"]),
+    "a trajectory that cannot be saved": lambda made: made.submit_trajectory(
+        QueryTrajectory(77, X, parameters={"a": [1]})
+    ),
     "no trajectory": lambda made: made.submit_trajectory("trajectory"),
     "a period of 0": lambda made: made.start_background(0.0),
     "a period of NaN": lambda made: made.start_background(NAN),

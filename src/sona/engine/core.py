@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from sona.engine.intake import amended, asker
 from sona.engine.learner import Learner, Scored
 from sona.engine.metrics import SonaMetrics
 from sona.engine.worker import Worker
-from sona.errors import InvalidValue, StateError, UnknownTrajectory
+from sona.errors import InvalidValue, StateError
 from sona.loops.background import BackgroundResult
 from sona.loops.coordinator import TickResult
 from sona.loops.instant import InstantResult
@@ -30,7 +29,6 @@ from sona.types import (
     Ranking,
     Response,
     Source,
-    require_text_or_none,
 )
 
 _PATTERNS_USED = 3
@@ -190,6 +188,8 @@ class SonaEngine(Durable):
         self, query: str, context: Context | None = None, *, vector: npt.ArrayLike | None = None
     ) -> Response:
         """Do what `process` does without blocking the event loop."""
+        import asyncio  # imported here, so that `import sona` stays quick
+
         return await asyncio.to_thread(self.process, query, context, vector=vector)
 
     def _sources(self, trajectory: QueryTrajectory, scored: Scored) -> tuple[Source, ...]:
@@ -225,18 +225,15 @@ class SonaEngine(Durable):
             raise InvalidValue(f"rewards: expected a mapping from ids to numbers, got {type(rewards).__name__}")
         wanted = whole(trajectory_id, "trajectory_id", 0)
         with self._lock:
-            served = self._intake.served.get(wanted)
-            if served is None or self._learner is None:
-                self._intake.counts["unknown"] += 1
-                raise UnknownTrajectory(
-                    f"trajectory {wanted} does not await feedback here: never issued, or older than the "
-                    f"{self.config.feedback_window_s:g} s or {self.config.served_capacity} requests that are held"
-                )
+            self._intake.expire(self._clock())
+            served = self._intake.held(wanted)
             outcome = None if self._intake.is_submitted(wanted) else amended(served, rewards, quality)
             if outcome is None:
                 self._intake.counts["repeated"] += 1
                 return FeedbackResult(wanted, FeedbackOutcome.REPEATED)
-            receipt = self._learner.learn(outcome, text=served.text, shown=served.shown, replaces=served.receipt)
+            receipt = self._for_width(outcome.hidden_dim).learn(
+                outcome, text=served.text, shown=served.shown, replaces=served.receipt
+            )
             self._intake.served.renew(served.learned(replace(outcome, supersedes=None), receipt))
             is_first = served.outcome is None
             self._intake.counts["feedbacks" if is_first else "amended"] += 1
@@ -270,12 +267,9 @@ class SonaEngine(Durable):
             DimensionMismatch: `x` is of another width.
             InvalidValue: NaN, infinity, no numbers, or a name that is not text.
         """
-        require_text_or_none(model_route, "model_route")
-        require_text_or_none(subject, "subject")
-        request, _ = self._asked(x)
         builder = TrajectoryBuilder(
-            self._intake.ids.next(),
-            request,
+            0,
+            self._request(x),
             alternatives=alternatives,
             model_route=model_route,
             context_ids=context_ids,
@@ -283,6 +277,8 @@ class SonaEngine(Durable):
             parameters=parameters,
             on_exit=self._on_exit,
         )
+        self._for_width(builder.query_embedding.shape[0])
+        builder.id = self._intake.ids.next()  # after every check: what is refused uses up no id
         self._intake.open.add(builder, self._clock())
         return builder
 

@@ -13,7 +13,7 @@ from sona.config import SonaConfig
 from sona.engine.candidates import Candidates
 from sona.engine.learner import Scored
 from sona.engine.served import Served, ServedRequests, SharedVectors
-from sona.errors import InvalidValue, StoreError
+from sona.errors import InvalidValue, StoreError, UnknownTrajectory
 from sona.memory.calibrate import ShownList
 from sona.state import State
 from sona.trajectory import OpenTrajectories, TrajectoryIds
@@ -79,6 +79,21 @@ class Intake:
         # Candidates are checked already: each a text and a finite vector.
         item = candidates.ids[row]
         return TrajectoryStep._checked(self._shared.share(item, candidates.vectors[row]), None, None, 0.0, item)
+
+    def held(self, trajectory_id: int) -> Served:
+        """Return a request that may be given feedback.
+
+        Raises:
+            UnknownTrajectory: there is none with this id; counted.
+        """
+        served = self.served.get(trajectory_id)
+        if served is None:
+            self.counts["unknown"] += 1
+            raise UnknownTrajectory(
+                f"trajectory {trajectory_id} does not await feedback here: never issued, or older than the "
+                f"{self._config.feedback_window_s:g} s or {self._config.served_capacity} requests that are held"
+            )
+        return served
 
     def submit(self, trajectory_id: int) -> bool:
         """Return True the first time an id is submitted, False when it was learned from before, or by feedback."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sona.checks import Floats, fraction, setting_number, setting_whole, vector, whole
 from sona.errors import StateError
-from sona.types import LARGEST_ID, QueryTrajectory, TrajectoryStep, require_text_or_none, texts
+from sona.types import LARGEST_ID, QueryTrajectory, TrajectoryStep, require_settings, require_text_or_none, texts
 
 
 def _kept(value: npt.ArrayLike, array: Floats) -> Floats:
@@ -82,7 +82,8 @@ class TrajectoryBuilder:
             on_exit: Called with the builder, and whether the block failed, when a `with` block ends.
 
         Raises:
-            InvalidValue: a negative id, a query that is empty or holds NaN or infinity, or a name that is not text.
+            InvalidValue: a negative id, a query that is empty or holds NaN or infinity, a name that is not text, or a
+                parameter that is neither number nor text.
         """
         self.id = whole(id, "trajectory id", 0, LARGEST_ID)
         self._query = _kept(query_embedding, vector(query_embedding, what="query_embedding"))
@@ -93,6 +94,8 @@ class TrajectoryBuilder:
         self._model_route = model_route
         self._context_ids = texts(context_ids, "context_ids") if context_ids else ()
         self._subject = subject
+        if parameters:
+            require_settings(parameters, "parameters")
         self._parameters = dict(parameters) if parameters else {}
         self._on_exit = on_exit
         self._steps: list[TrajectoryStep] = []
