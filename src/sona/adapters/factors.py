@@ -29,13 +29,13 @@ class LoraWeights:
     b: Floats
     scale: float
     up: Floats = field(init=False)  # s B
-    gain: float = field(init=False)  # Frobenius norm of s A B: no correction is longer than gain |x|
+    gain: float = field(init=False)  # |A| |s B|, Frobenius norms: no correction is longer than gain |x|
 
     def __post_init__(self) -> None:
         """Derive what every forward pass needs, and freeze the arrays."""
         up = self.b * np.float32(self.scale)
-        a, b = self.a.astype(np.float64), up.astype(np.float64)
-        gain = math.sqrt(max(float(np.vdot(a.T.dot(a), b.dot(b.T))), 0.0))
+        a, b = self.a.astype(np.float64).ravel(), up.astype(np.float64).ravel()
+        gain = math.sqrt(a.dot(a) * b.dot(b))
         object.__setattr__(self, "up", up)
         object.__setattr__(self, "gain", gain)
         for array in (self.a, self.b, up):

@@ -253,7 +253,7 @@ class MicroLoRA:
                 raise LearningError(f"the constraint returned shape {descent.shape}, expected {before.shape}")
         with np.errstate(over="ignore", invalid="ignore"):
             after = before - np.float32(learning_rate) * descent
-        if not np.abs(after).max() * max(self._scale, 1.0) < _DIVERGED:  # NaN fails this too
+        if not self._is_sound(after):
             raise LearningError(
                 "the step would leave weights that are not finite or have diverged; nothing was changed"
             )
@@ -261,6 +261,11 @@ class MicroLoRA:
         applied = self.discard_accumulated()
         self._applied += applied
         return applied
+
+    def _is_sound(self, flat: Floats) -> bool:
+        # No weight is greater than the length of all, so only great lengths need a closer look; NaN fails both.
+        limit = _DIVERGED / max(self._scale, 1.0)
+        return _square(flat) < limit * limit or bool(np.abs(flat).max() < limit)
 
     def _publish(self, flat: Floats) -> None:
         a, b = split_flat(flat, self._hidden_dim, self._rank)
