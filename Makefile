@@ -1,8 +1,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SONA_DATA ?= ../shared/data
-export SONA_DATA
+SONA_DATA ?= $(abspath ../shared/data)
+# Matrices here are small: threads of BLAS wait for each other longer than they work.
+OMP_NUM_THREADS ?= 1
+export SONA_DATA OMP_NUM_THREADS
 
 .PHONY: setup demo test lint fix bench docs check clean
 

@@ -7,10 +7,12 @@ JSON document beside them, and a SHA-256 over all of it. No pickle; a file is re
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, Union
@@ -232,18 +234,25 @@ def replace_file(target: Path, content: bytes) -> None:
     Raises:
         StoreError: the file cannot be written; an earlier file is untouched.
     """
-    temporary = None
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise StoreError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove temporary files that a killed writer of `target` left; call it when no other writer can be at work."""
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
 
 
 def read_state(path: str | os.PathLike[str], kind: str) -> State:

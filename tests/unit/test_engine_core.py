@@ -526,3 +526,13 @@ def test_an_unknown_id_changes_nothing_but_its_count():
         made.feedback(10_000, quality=1.0)
     assert digest(_without_counts(made.state())) == before
     assert made.metrics().unknown == 1
+
+
+def test_feedback_after_its_window_is_refused_without_any_tick():
+    now = [0.0]
+    engine = SonaEngine(SonaConfig(feedback_window_s=60.0), clock=lambda: now[0])
+    ranking = engine.rank([1.0, 0.0], ["a", "b"], [[1.0, 0.0], [0.0, 1.0]])
+    now[0] = 60.0
+    with pytest.raises(UnknownTrajectory):
+        engine.feedback(ranking.trajectory_id, quality=1.0)
+    assert engine.metrics().unanswered == 1

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from sona import state as module
 from sona.errors import StoreError
-from sona.state import State, digest, read_state, write_state
+from sona.state import State, digest, read_state, remove_leftovers, replace_file, write_state
 
 
 def tree() -> State:
@@ -218,3 +218,21 @@ def test_a_crash_between_the_temporary_file_and_the_swap_leaves_the_old_file(tmp
     assert read_state(file, "k").whole("version") == 1
     write_state(file, "k", State({"version": 3}))  # a left-over temporary file is in nobody's way
     assert read_state(file, "k").whole("version") == 3
+
+
+def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path):
+    other = tmp_path / "other"
+    other.write_bytes(b"x")
+    replace_file(tmp_path / "state", b"x")
+    assert (tmp_path / "state").stat().st_mode == other.stat().st_mode
+
+
+def test_leftovers_of_a_killed_writer_are_removed_and_nothing_else(tmp_path):
+    target = tmp_path / "sona[1].db"
+    mine, others = tmp_path / ".sona[1].db.77-ab.tmp", tmp_path / ".sona1.db.77-ab.tmp"
+    for path in (target, mine, others):
+        path.write_bytes(b"x")
+    remove_leftovers(target)
+    assert target.exists()
+    assert others.exists()
+    assert not mine.exists()

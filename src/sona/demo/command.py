@@ -116,8 +116,11 @@ def demonstrate(
         StoreError: data are missing, or the folder cannot be written; said before the work begins.
     """
     began = time.perf_counter()
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingExtra("matplotlib", "demo", "the learning curve")
+    for package, purpose in (("matplotlib", "the learning curve"), ("threadpoolctl", "the demo")):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(package, "demo", purpose)
+    from threadpoolctl import threadpool_limits
+
     on_stage(f"Reading {SUBJECTS[choice.task]}")
     task = _task(choice, 0)
     output = _folder(choice.output)
@@ -125,7 +128,8 @@ def demonstrate(
     for seed in range(choice.seeds):
         task = _task(choice, seed) if seed else task
         on_stage(f"Learning from clicks, split {seed + 1} of {choice.seeds}")
-        outcomes.append(run(task, SonaEngine(), rng=np.random.default_rng(seed), on_progress=on_progress))
+        with threadpool_limits(1):  # beside other work, threads on matrices this small wait more than they work
+            outcomes.append(run(task, SonaEngine(), rng=np.random.default_rng(seed), on_progress=on_progress))
     on_stage("Drawing the learning curve and writing the page")
     report = Report(f"SONA learns from clicks: {SUBJECTS[choice.task]}", outcomes, settings=_settings(task))
     picture, page = output / f"{choice.task}.png", output / f"{choice.task}.html"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sona.config import BoundaryConfig, EwcConfig, PatternConfig, SonaConfig, VoteConfig
 from sona.errors import ConfigError, StoreError
-from sona.state import Plain, State
+from sona.state import Plain, State, remove_leftovers
 
 
 def config_state(config: SonaConfig) -> State:
@@ -75,6 +75,7 @@ def lock_file(path: str | os.PathLike[str]) -> Callable[[], None]:
     except OSError as error:
         os.close(handle)
         raise StoreError(f"{path} is open in another process; close it there first") from error
+    remove_leftovers(Path(path))
     return lambda: os.close(handle)
 
 
