@@ -189,9 +189,6 @@ def test_fault_04_a_thousand_perfect_trajectories_at_the_defaults_move_the_outpu
     assert np.median([moved_by_a_thousand(seed, loop_b=False) for seed in range(11)]) > 0.003  # a hundred times as far
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Loop B measures sequences against what is usual by then, and folds away what Loop A learned"
-)
 def test_fault_04_and_loop_b_does_not_take_that_back():
     assert np.median([moved_by_a_thousand(seed, loop_b=True) for seed in range(11)]) > 0.003
 

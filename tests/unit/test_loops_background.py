@@ -76,15 +76,27 @@ def test_the_target_of_a_list_is_the_mean_of_what_it_took_by_reward():
     np.testing.assert_allclose(background.base.forward_layer(0, x), wanted, atol=5e-3)
 
 
-def test_the_target_of_a_sequence_is_a_step_along_its_signal():
+def test_a_sequence_points_where_its_signal_does_and_counts_as_much_as_that_is_long():
     background, micro = loop(regularisation=1e-3, strength=1.0)
     steps = (TrajectoryStep(ITEMS[0]), TrajectoryStep(ITEMS[1]))
     trajectory = QueryTrajectory(0, QUERIES[0], steps, 0.9)
     background.add([trajectory])
     cycle(background, micro, baseline=0.4)
     g = LearningSignal.from_trajectory(trajectory, baseline=0.4).gradient_estimate
-    x = unit(QUERIES[0])
-    np.testing.assert_allclose(background.base.forward_layer(0, x), x + g - (g @ x) * x, atol=5e-3)
+    x, heading = unit(QUERIES[0]), unit(g)
+    np.testing.assert_allclose(background.base.forward_layer(0, x), x + heading - (heading @ x) * x, atol=2e-2)
+    assert background.statistics.total_weight == pytest.approx(np.linalg.norm(g))
+
+
+def test_outcomes_that_have_become_usual_take_nothing_back():
+    background, micro = loop(regularisation=1e-3, strength=1.0)
+    kept = QueryTrajectory(0, QUERIES[0], (TrajectoryStep(ITEMS[0]),), 0.9)
+    background.add([kept])
+    cycle(background, micro, baseline=0.4)
+    before = background.base.forward_layer(0, QUERIES[0])
+    background.add([QueryTrajectory(1, QUERIES[0], (TrajectoryStep(ITEMS[0]),), 0.9)])
+    cycle(background, micro, baseline=0.9)
+    np.testing.assert_allclose(background.base.forward_layer(0, QUERIES[0]), before, atol=1e-4)
 
 
 @pytest.mark.parametrize("silent", [(0.0, 0.0), (0.29, 0.1), (None, None)])

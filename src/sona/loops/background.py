@@ -31,7 +31,13 @@ from sona.types import QueryTrajectory
 
 _BATCH = 256  # trajectories worked on at once, so that a cycle holds little beside what it learns from
 
-_Pair = tuple[Floats, Floats]  # a request and where it should have pointed, both (d,)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lesson:
+    # A request, where it should have pointed (both (d,), the request of length 1), and how much that counts.
+    request: Floats
+    target: Floats
+    weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,12 +258,12 @@ class BackgroundLoop:
         # An amended outcome is taken out just as it was taken in, against the baseline of its day.
         baselines = dict(self._baselines)
         for start in range(0, len(batch), _BATCH):
-            added: list[_Pair] = []
-            removed: list[_Pair] = []
+            added: list[_Lesson] = []
+            removed: list[_Lesson] = []
             for trajectory in batch[start : start + _BATCH]:
                 if trajectory.supersedes is not None:
-                    removed += self._pairs(trajectory.supersedes, baselines.pop(trajectory.id, None))
-                added += self._pairs(trajectory, baseline)
+                    removed += self._lessons(trajectory.supersedes, baselines.pop(trajectory.id, None))
+                added += self._lessons(trajectory, baseline)
                 if not _is_choice(trajectory):
                     baselines[trajectory.id] = baseline
             _move(statistics.add, added)
@@ -266,31 +272,32 @@ class BackgroundLoop:
             del baselines[oldest]
         return baselines
 
-    def _pairs(self, trajectory: QueryTrajectory, baseline: float | None) -> list[_Pair]:
+    def _lessons(self, trajectory: QueryTrajectory, baseline: float | None) -> list[_Lesson]:
         # None or one; of what was measured against a baseline nobody remembers, none.
         if baseline is None and not _is_choice(trajectory):
             return []
-        target = self._target(trajectory, 0.0 if baseline is None else baseline)
-        return [] if target is None else [(_direction(trajectory.query_embedding), target)]
+        lesson = self._chosen(trajectory) if _is_choice(trajectory) else self._sequence(trajectory, baseline or 0.0)
+        return [] if lesson is None else [lesson]
 
-    def _target(self, trajectory: QueryTrajectory, baseline: float) -> Floats | None:
-        # Where the request should have pointed: the mean of what it took, or a step along the signal of a sequence.
-        query = _direction(trajectory.query_embedding)
-        if _is_choice(trajectory):
-            rewards = np.array([step.reward or 0.0 for step in trajectory.steps], np.float32)
-            rewards[rewards < self.config.quality_threshold] = 0.0
-            if not rewards.any():
-                return None
-            taken = np.array([_direction(step.activations) for step in trajectory.steps], np.float32)
-            mean: Floats = (rewards / rewards.sum()) @ taken
-            return mean
+    def _chosen(self, trajectory: QueryTrajectory) -> _Lesson | None:
+        # A list should have pointed to the mean of what it took, by reward.
+        rewards = np.array([step.reward or 0.0 for step in trajectory.steps], np.float32)
+        rewards[rewards < self.config.quality_threshold] = 0.0
+        if not rewards.any():
+            return None
+        taken = np.array([_direction(step.activations) for step in trajectory.steps], np.float32)
+        return _Lesson(_direction(trajectory.query_embedding), (rewards / rewards.sum()) @ taken, 1.0)
+
+    def _sequence(self, trajectory: QueryTrajectory, baseline: float) -> _Lesson | None:
+        # Advantage-weighted regression (Peters and Schaal 2007): the target is where the signal points, from the
+        # request on, and the size of the signal is what the lesson counts; so outcomes that have become usual add
+        # little, and take nothing back. The part of a signal along the request changes no direction.
         signal = self._signal(trajectory, baseline)
         if not signal.is_push:
             return None
-        # g = mean advantage x activation; the part along x changes no direction.
-        g = signal.gradient_estimate
-        step: Floats = query + g - (g @ query) * query
-        return step
+        query, g = _direction(trajectory.query_embedding), signal.gradient_estimate
+        heading = _direction(g)
+        return _Lesson(query, query + heading - (heading @ query) * query, float(np.sqrt(g @ g)))
 
     def state(self) -> State:
         """Return everything the loop holds, bank, base adapter and EWC++ included."""
@@ -344,10 +351,11 @@ def _is_choice(trajectory: QueryTrajectory) -> bool:
     return trajectory.alternatives and any(step.reward is not None for step in trajectory.steps)
 
 
-def _move(into: Callable[[Floats, Floats], None], pairs: Sequence[_Pair]) -> None:
-    if pairs:
-        requests, targets = zip(*pairs, strict=True)
-        into(np.array(requests, np.float32), np.array(targets, np.float32))
+def _move(into: Callable[[Floats, Floats, Floats], None], lessons: Sequence[_Lesson]) -> None:
+    if lessons:
+        requests = np.array([lesson.request for lesson in lessons], np.float32)
+        targets = np.array([lesson.target for lesson in lessons], np.float32)
+        into(requests, targets, np.array([lesson.weight for lesson in lessons], np.float32))
 
 
 def _outcome(trajectory: QueryTrajectory) -> tuple[float | None, ...]:

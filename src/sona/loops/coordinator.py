@@ -67,6 +67,7 @@ class LoopCoordinator:
         self.background = background
         self._last_cycle: float | None = None
         self._adapters = Adapters(instant.micro, background.base)
+        self._usual = instant.baseline.value  # what outcomes since the last cycle are measured against
 
     @property
     def adapters(self) -> Adapters:
@@ -122,14 +123,14 @@ class LoopCoordinator:
 
     def compute(self, *, now: float, force: bool = False) -> BackgroundChange:
         """Compute a cycle without putting it in force; requests may learn meanwhile."""
-        return self.background.run_cycle(self.instant.micro, baseline=self.instant.baseline.value, now=now, force=force)
+        return self.background.run_cycle(self.instant.micro, baseline=self._usual, now=now, force=force)
 
     def commit(self, change: BackgroundChange, *, now: float) -> BackgroundResult:
         """Put a cycle in force; what Loop A learned while it was computed is learned again on top of it."""
         micro = MicroLoRA.from_state(self.instant.micro.state())  # readers go on with the pair they know
         result = self.background.commit(change, micro)
         if result.skipped_reason is None:
-            self._last_cycle = now
+            self._last_cycle, self._usual = now, self.instant.baseline.value
             self.instant.micro, self.instant.ewc = micro, self.background.ewc
             for trajectory in self.instant.buffer.snapshot():
                 self.instant.relearn(trajectory)
@@ -142,6 +143,7 @@ class LoopCoordinator:
             {
                 "instant": self.instant.state(),
                 "background": self.background.state(),
+                "usual": self._usual,
                 "last_cycle": [] if self._last_cycle is None else [self._last_cycle],
             }
         )
@@ -163,6 +165,7 @@ class LoopCoordinator:
         micro = coordinator.instant.micro
         if micro.hidden_dim != background.base.hidden_dim or micro.param_count != background.ewc.param_count:
             raise StoreError("saved state: the loops differ in the size of their adapters")
+        coordinator._usual = state.number("usual")
         last = state.listing("last_cycle")
         coordinator._last_cycle = float(last[0]) if last and isinstance(last[0], (int, float)) else None
         return coordinator
