@@ -332,6 +332,35 @@ def test_eight_threads_lose_no_update(tmp_path):
 
 
 @pytest.mark.usefixtures("restless")
+def test_what_is_saved_while_others_learn_is_one_moment_of_the_engine(tmp_path):
+    engine = SonaEngine(CONFIG, clock=clock)
+    done, saved = threading.Event(), []
+
+    def use(worker: int) -> None:
+        for number in range(60):
+            step(engine, 100 * worker + number)
+
+    def save() -> None:
+        while not done.is_set():
+            engine.save(tmp_path / f"engine{len(saved)}")
+            saved.append(SonaEngine.load(tmp_path / f"engine{len(saved)}"))
+
+    def learn() -> None:
+        try:
+            together(*(lambda worker=worker: use(worker) for worker in range(3)))
+        finally:
+            done.set()
+
+    together(learn, save)
+    assert len(saved) > 3
+    for one in saved:
+        metrics = one.metrics()
+        outcomes = sum(served.outcome is not None for served in one._intake.served._held.values())
+        assert metrics.feedbacks == metrics.instant.recorded == metrics.learned + metrics.waiting == outcomes
+        assert metrics.instant.pushes + metrics.instant.silent == outcomes
+
+
+@pytest.mark.usefixtures("restless")
 def test_memories_that_arrive_while_others_ask_are_all_kept():
     engine = SonaEngine(SonaConfig(context_size=3), embedder=lambda texts: [[1.0, len(t) / 50.0] for t in texts])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -200,11 +201,11 @@ def _ewc_config(config: SonaConfig, param_count: int) -> EwcConfig:
 
 
 def _voted(scores: Floats, evidence: Evidence, row_of: Mapping[str, int], weights: Weights) -> Floats:
-    known = ((row_of.get(item, -1), place) for place, item in enumerate(evidence.items))
-    places = [(row, place) for row, place in known if 0 <= row < len(scores)]
-    if not places:
+    rows = np.fromiter(map(row_of.get, evidence.items, repeat(-1)), np.intp, len(evidence.items))
+    found = np.flatnonzero((rows >= 0) & (rows < len(scores)))
+    if not len(found):
         return scores
-    rows, found = (np.array(column, np.intp) for column in zip(*places, strict=True))
+    rows = rows[found]
     shifted = scores.copy()
     shifted[rows] += weights.votes(evidence.taken[found], evidence.passed[found])
     return shifted
