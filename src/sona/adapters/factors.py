@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from sona.checks import Floats
+from sona.errors import DimensionMismatch, InvalidValue
 
 Constraint: TypeAlias = Callable[[Floats, Floats], Floats]
 """(gradient, weights) -> gradient, both flat and the gradient in DESCENT convention; EWC protects through it."""
@@ -64,3 +65,13 @@ def split_flat(flat: Floats, hidden_dim: int, rank: int) -> tuple[Floats, Floats
     """Return views of A, shape (d, r), and of B, shape (r, d), in a flat array of shape (2 d r,)."""
     cut = hidden_dim * rank
     return flat[:cut].reshape(hidden_dim, rank), flat[cut:].reshape(rank, hidden_dim)
+
+
+def require_fit(out: Floats, array: Floats) -> None:
+    """Raise InvalidValue or DimensionMismatch unless `out` can take a result of the shape of `array`."""
+    if not isinstance(out, np.ndarray) or out.dtype != np.float32 or not out.flags.writeable:
+        raise InvalidValue("out: expected a writable float32 array")
+    if out.shape != array.shape:
+        if out.ndim == array.ndim and out.shape[:-1] == array.shape[:-1]:
+            raise DimensionMismatch(array.shape[-1], out.shape[-1], "out")
+        raise InvalidValue(f"out: expected shape {array.shape}, got {out.shape}")

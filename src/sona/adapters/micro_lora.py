@@ -12,7 +12,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from sona.adapters.factors import Constraint, LoraGradient, LoraWeights, split_flat
+from sona.adapters.factors import Constraint, LoraGradient, LoraWeights, require_fit, split_flat
 from sona.adapters.signal import LearningSignal
 from sona.checks import Floats, embeddings, finite, setting_number, setting_whole, vector
 from sona.errors import DimensionMismatch, InvalidValue, LearningError, StoreError
@@ -113,7 +113,7 @@ class MicroLoRA:
         array, correction = self._correction(weights, x)
         if out is None:
             return array.copy() if correction is None else array + correction
-        _require_fit(out, array)
+        require_fit(out, array)
         if correction is None:
             np.copyto(out, array)
             return out
@@ -126,7 +126,7 @@ class MicroLoRA:
             correction = np.zeros_like(array)
         if out is None:
             return correction
-        _require_fit(out, array)
+        require_fit(out, array)
         np.copyto(out, correction)
         return out
 
@@ -394,12 +394,3 @@ def _finite_floats(state: State, name: str, length: int) -> Floats:
     if not np.isfinite(values).all():
         raise StoreError(f"saved state: {name} holds NaN or infinity")
     return values
-
-
-def _require_fit(out: Floats, array: Floats) -> None:
-    if not isinstance(out, np.ndarray) or out.dtype != _F4 or not out.flags.writeable:
-        raise InvalidValue("out: expected a writable float32 array")
-    if out.shape != array.shape:
-        if out.ndim == array.ndim and out.shape[:-1] == array.shape[:-1]:
-            raise DimensionMismatch(array.shape[-1], out.shape[-1], "out")
-        raise InvalidValue(f"out: expected shape {array.shape}, got {out.shape}")
