@@ -494,7 +494,7 @@ def test_a_state_with_parts_of_another_width_is_refused(name):
 
 def test_a_calibration_of_other_bins_is_refused():
     with pytest.raises(StoreError):
-        Calibrator.from_state(changed(calibrator().state(), ("mean",), np.zeros(3)))
+        Calibrator.from_state(changed(calibrator().state(), ("belief", "mean"), np.zeros(3)))
 
 
 @pytest.mark.parametrize(

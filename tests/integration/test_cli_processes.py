@@ -81,9 +81,18 @@ def test_killed_questions_feedback_and_learning_leave_a_whole_file(folder):
         assert (metrics.version, metrics.learned) in ((0, 0), (1, 40))
 
 
+# Where a runner in the background ignores Ctrl-C, its children would too.
+LISTENING = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+
+
 def interrupted(command, until, **options):
     process = subprocess.Popen(
-        [*SONA, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
+        [sys.executable, "-c", LISTENING, *SONA, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
     )
     said = ""
     while until not in said:

@@ -293,7 +293,6 @@ def test_amended_feedback_ends_where_the_last_word_alone_would_have(said, cycles
     assert len(one.votes) == len(two.votes) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="calibration keeps what the first word taught")
 def test_amended_feedback_ranks_as_the_last_word_alone_would_have():
     rng = np.random.default_rng(0)
     items, ids = rng.normal(size=(10, D)), [f"d{row}" for row in range(10)]

@@ -68,11 +68,11 @@ def test_a_request_that_has_gone_is_not_brought_back_by_its_feedback():
     assert held.unanswered_count == 1
 
 
-def test_a_list_is_kept_until_its_rewards_are_learned():
+def test_a_list_is_kept_so_that_feedback_can_be_amended():
     one = served(1)
     quality_only = one.learned(replace(one.trajectory, final_quality=1.0), None)
     assert quality_only.shown is one.shown
-    assert answered(quality_only, 1.0, 0.0).shown is None
+    assert answered(quality_only, 1.0, 0.0).shown is one.shown
 
 
 def test_everything_comes_back_bit_for_bit():

@@ -240,3 +240,23 @@ def test_a_state_of_other_bins_is_refused():
     state = Calibrator(VoteConfig(similarity_edges=(0.5,))).state()
     with pytest.raises(StoreError):
         Calibrator.from_state(state)
+
+
+def test_the_last_list_amended_is_as_if_the_first_word_had_not_been():
+    one, other = shown([0.9, 0.5, 0.3]), shown([0.8, 0.7, 0.1])
+    twice, once = Calibrator(), Calibrator()
+    for calibrator in (twice, once):
+        calibrator.learn(other, taken_at(0, 3), key=1)
+    twice.learn(one, taken_at(2, 3), key=2)
+    assert twice.amend(one, taken_at(1, 3), key=2)
+    once.learn(one, taken_at(1, 3), key=2)
+    assert digest(twice.state()) == digest(once.state())
+
+
+def test_a_list_amended_after_another_came_is_left_as_it_was():
+    calibrator = Calibrator()
+    calibrator.learn(shown([0.9, 0.5]), taken_at(1, 2), key=1)
+    calibrator.learn(shown([0.8, 0.7]), taken_at(0, 2), key=2)
+    before = digest(calibrator.state())
+    assert not calibrator.amend(shown([0.9, 0.5]), taken_at(0, 2), key=1)
+    assert digest(calibrator.state()) == before

@@ -134,20 +134,27 @@ class Learner:
         Args:
             outcome: The request, its steps and what they earned.
             text: The request in words, if it had any.
-            shown: The list as it was shown; None when it was learned from before, or was no list.
+            shown: The list as it was shown; None when it was no list.
             replaces: What the vote memory recorded for the earlier version of an amended outcome.
         """
         if shown is not None and all(step.reward is not None for step in outcome.steps):
-            rewards = [_worth(step.reward or 0.0, self.config.quality_threshold) for step in outcome.steps]
-            try:
-                self.calibrator.learn(shown, np.array(rewards, np.float32))
-            except LearningError:
-                self.rejected_lists += 1
+            self._calibrate(outcome, shown)
         if replaces is not None:
             self.votes.withdraw(replaces)
         receipt = self._vote(outcome, text)
         self.loops.on_trajectory(outcome)
         return receipt
+
+    def _calibrate(self, outcome: QueryTrajectory, shown: ShownList) -> None:
+        # A list counts once: amended, it is learned over again as long as no other list came since.
+        rewards = np.array([_worth(step.reward or 0.0, self.config.quality_threshold) for step in outcome.steps])
+        earlier = outcome.supersedes
+        is_known = earlier is not None and any(step.reward is not None for step in earlier.steps)
+        calibrate = self.calibrator.amend if is_known else self.calibrator.learn
+        try:
+            calibrate(shown, rewards.astype(np.float32), key=outcome.id)
+        except LearningError:
+            self.rejected_lists += 1
 
     def learn_trajectory(self, trajectory: QueryTrajectory) -> InstantResult:
         """Learn from a request that was served elsewhere: votes of the steps that name an item, Loop A."""

@@ -25,7 +25,7 @@ class Served:
 
     Args:
         trajectory: The request and what was shown, position by position, without rewards.
-        shown: What calibration needs about it; None once it was learned from.
+        shown: What calibration needs about it; None when nothing was shown.
         text: The request in words, if it had any.
         served_at: Seconds.
         outcome: The trajectory as it was learned from; None before feedback.
@@ -41,8 +41,7 @@ class Served:
 
     def learned(self, outcome: QueryTrajectory, receipt: Receipt | None) -> Served:
         """Return the request with its outcome; a later amendment replaces it."""
-        has_rewards = any(step.reward is not None for step in outcome.steps)  # else calibration still waits for them
-        return replace(self, shown=None if has_rewards else self.shown, outcome=outcome, receipt=receipt)
+        return replace(self, outcome=outcome, receipt=receipt)
 
 
 class ServedRequests:

@@ -86,6 +86,14 @@ class Gains:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Belief:
+    # Everything learned from lists: the Gaussian posterior and the gains.
+    mean: Doubles
+    precision: Doubles
+    gains: Gains
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Weights:
     """Published weights in units of similarity (cosine); never changed, only replaced.
 
@@ -132,6 +140,11 @@ class Calibrator:
         self._precision: Doubles = np.diag(np.asarray(sd, np.float64) ** -2)
         self._gains = Gains(own=self.config.own_head_start_nats)
         self._weights = self._publish()
+        self._before = self._belief()
+        self._last_key = -1
+
+    def _belief(self) -> _Belief:
+        return _Belief(self._mean, self._precision, self._gains)
 
     @property
     def weights(self) -> Weights:
@@ -147,16 +160,44 @@ class Calibrator:
         """Return the share of its weight that a part with this gain (nats) gets, in (0, 1)."""
         return 1.0 / (1.0 + math.exp(min(self.config.gate_nats - gain, 700.0)))
 
-    def learn(self, shown: ShownList, rewards: Floats) -> bool:
+    def learn(self, shown: ShownList, rewards: Floats, *, key: int = -1) -> bool:
         """Score every part on this list, then learn from it; False for a list without a reward.
 
         Args:
             shown: The list as it was shown.
             rewards: What each position earned, in [0, 1], shape (m,).
+            key: Names the list for `amend`, at least 0; -1 when it will not be amended.
 
         Raises:
             LearningError: the update is not finite; nothing was changed.
         """
+        before = self._belief()
+        is_learned = self._learn(shown, rewards)
+        self._before, self._last_key = before, key
+        return is_learned
+
+    def amend(self, shown: ShownList, rewards: Floats, *, key: int) -> bool:
+        """Learn the last list over again with other rewards; False, and nothing changed, when another came since.
+
+        Raises:
+            LearningError: the update is not finite; nothing was changed.
+        """
+        if key != self._last_key:
+            return False
+        after = self._belief()
+        self._hold(self._before)
+        try:
+            self._learn(shown, rewards)
+        except LearningError:
+            self._hold(after)
+            raise
+        return True
+
+    def _hold(self, belief: _Belief) -> None:
+        self._mean, self._precision, self._gains = belief.mean, belief.precision, belief.gains
+        self._weights = self._publish()
+
+    def _learn(self, shown: ShownList, rewards: Floats) -> bool:
         reward = np.asarray(rewards, np.float64)
         if len(reward) < 2 or not float(reward.sum()) > 0.0:
             return False
@@ -164,8 +205,7 @@ class Calibrator:
         mean, precision = self._updated(shown, reward)
         if not (np.isfinite(mean).all() and np.isfinite(precision).all()):
             raise LearningError("calibration: the update is not finite; it was not applied")
-        self._mean, self._precision, self._gains = mean, precision, gains
-        self._weights = self._publish()
+        self._hold(_Belief(mean, precision, gains))
         return True
 
     def _position(self, count: int) -> npt.NDArray[np.intp]:
@@ -264,13 +304,11 @@ class Calibrator:
 
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
-        gains = self._gains
         return State(
             {
-                "mean": self._mean,
-                "precision": self._precision,
-                "gains": np.array([gains.own, gains.reach, gains.micro, gains.base]),
-                "lists": gains.lists,
+                "belief": _belief_state(self._belief()),
+                "before": _belief_state(self._before),
+                "last_key": self._last_key,
             }
         )
 
@@ -283,12 +321,28 @@ class Calibrator:
         """
         calibrator = cls(config)
         size = len(calibrator._mean)
-        calibrator._mean = state.doubles("mean", size)
-        calibrator._precision = state.doubles("precision", size, size)
-        own, reach, micro, base = state.doubles("gains", 4).tolist()
-        calibrator._gains = Gains(own, reach, micro, base, state.whole("lists"))
-        calibrator._weights = calibrator._publish()
+        calibrator._hold(_belief_from_state(state.child("belief"), size))
+        calibrator._before = _belief_from_state(state.child("before"), size)
+        calibrator._last_key = state.whole("last_key")
         return calibrator
+
+
+def _belief_state(belief: _Belief) -> State:
+    gains = belief.gains
+    return State(
+        {
+            "mean": belief.mean,
+            "precision": belief.precision,
+            "gains": np.array([gains.own, gains.reach, gains.micro, gains.base]),
+            "lists": gains.lists,
+        }
+    )
+
+
+def _belief_from_state(state: State, size: int) -> _Belief:
+    own, reach, micro, base = state.doubles("gains", 4).tolist()
+    gains = Gains(own, reach, micro, base, state.whole("lists"))
+    return _Belief(state.doubles("mean", size), state.doubles("precision", size, size), gains)
 
 
 def _softmax(odds: Doubles) -> Doubles:
