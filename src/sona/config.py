@@ -251,8 +251,8 @@ class SonaConfig:
         micro_lora_rank: Rank of the instant adapter, 1 or 2 (spec 2).
         micro_lora_lr: Its step size (spec 0.002).
         micro_lora_trust_region: Its correction is never longer than this share of |x|.
-        base_lora_rank: Rank of the lasting adapter (spec 8), at most d; `bench/quality_retrieval.py` shows what
-            each buys.
+        base_lora_rank: Rank of the lasting adapter (spec 8, or d where that is less), at most d;
+            `bench/quality_retrieval.py` shows what each buys.
         base_lora_layers: Its layers (spec 12); Loop B refits layer 0.
         trajectory_capacity: Finished trajectories that may wait for Loop B (spec 10,000).
         trajectory_ttl_s: Seconds after which an unfinished trajectory is given up and counted.

@@ -133,6 +133,8 @@ def test_a_bad_outcome_earns_no_votes_however_often_it_was_passed_before(bad):
 
 def test_a_base_rank_beyond_the_width_is_cut_and_a_wrong_ewc_size_refused():
     assert Learner(3, SonaConfig(base_lora_rank=8)).base.rank == 3
+    with pytest.raises(ConfigError):
+        Learner(3, SonaConfig(base_lora_rank=4))
     with pytest.raises(ConfigError, match="param_count"):
         Learner(3, SonaConfig(ewc=EwcConfig(param_count=7)))
 

@@ -70,7 +70,7 @@ class Learner:
             hidden_dim, config.micro_lora_rank, seed=config.seed, trust_region=config.micro_lora_trust_region
         )
         ewc = EwcPlusPlus(_ewc_config(config, micro.param_count))
-        base = BaseLoRA(hidden_dim, min(config.base_lora_rank, hidden_dim), config.base_lora_layers)
+        base = BaseLoRA(hidden_dim, _base_rank(config, hidden_dim), config.base_lora_layers)
         bank = ReasoningBank(config.patterns, hidden_dim=hidden_dim)
         background = BackgroundLoop(bank, base, ewc, config.background())
         self.loops = LoopCoordinator(InstantLoop(micro, ewc, config.instant()), background)
@@ -195,6 +195,14 @@ class Learner:
         if learner.micro.hidden_dim != learner.hidden_dim or learner.votes.hidden_dim != learner.hidden_dim:
             raise StoreError("saved state: the parts of the learner differ in width")
         return learner
+
+
+def _base_rank(config: SonaConfig, hidden_dim: int) -> int:
+    # The default fits any width; a rank that somebody chose is never changed behind their back.
+    rank = config.base_lora_rank
+    if rank > hidden_dim and rank != SonaConfig().base_lora_rank:
+        raise ConfigError(f"base_lora_rank: expected at most the width of embeddings, {hidden_dim}, got {rank}")
+    return min(rank, hidden_dim)
 
 
 def _ewc_config(config: SonaConfig, param_count: int) -> EwcConfig:
