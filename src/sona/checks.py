@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -86,6 +85,19 @@ def rows(value: npt.ArrayLike, width: int | None = None, what: str = "vectors") 
     return vector(array, width, what)[None] if array.ndim == 1 else matrix(array, width, what)
 
 
+def embedding(value: npt.ArrayLike, width: int | None = None, what: str = "embedding") -> Floats:
+    """Return `value` as one finite float32 embedding of shape (d,), checked once.
+
+    Raises:
+        DimensionMismatch: d differs from `width`.
+        InvalidValue: another shape, not numbers, NaN, infinite, or of a squared length beyond float32.
+    """
+    array = _cast(value, what)
+    if array.ndim != 1:
+        raise InvalidValue(f"{what}: expected shape (d,), got {array.shape}")
+    return embeddings(array, width, what)
+
+
 def embeddings(value: npt.ArrayLike, width: int | None = None, what: str = "embeddings") -> Floats:
     """Return `value` as finite float32 embeddings, one of shape (d,) or several of shape (n, d); n may be 0.
 
@@ -158,9 +170,3 @@ def setting_number(value: float, what: str, low: float, high: float = math.inf, 
     if not is_number or not (low < value if open_low else low <= value) or not value <= high:
         bracket = "(" if open_low else "["
         raise ConfigError(f"{what}: expected a number in {bracket}{low:g}, {high:g}], got {value!r}")
-
-
-def setting_choice(value: str, what: str, choices: Sequence[str]) -> None:
-    """Refuse a setting that is none of `choices` with ConfigError."""
-    if value not in choices:
-        raise ConfigError(f"{what}: expected one of {', '.join(choices)}, got {value!r}")

@@ -117,7 +117,6 @@ def test_settings_are_refused_with_a_config_error():
     checks.setting_whole(1, "k", 1)
     checks.setting_number(0.5, "rate", 0.0, 1.0)
     checks.setting_number(np.float32(0.5), "rate", 0.0, open_low=True)
-    checks.setting_choice("a", "kind", ("a", "b"))
     bad = [
         lambda: checks.setting_whole(0, "k", 1),
         lambda: checks.setting_number(0.0, "rate", 0.0, open_low=True),
@@ -125,8 +124,16 @@ def test_settings_are_refused_with_a_config_error():
         lambda: checks.setting_number(float("nan"), "rate", 0.0),
         lambda: checks.setting_number(True, "rate", 0.0),
         lambda: checks.setting_number("1", "rate", 0.0),
-        lambda: checks.setting_choice("c", "kind", ("a", "b")),
     ]
     for call in bad:
         with pytest.raises(ConfigError):
             call()
+
+
+def test_an_embedding_is_one_vector_with_a_length():
+    assert checks.embedding([1.0, 2.0], 2, "x").dtype == np.float32
+    for value in ([[1.0, 2.0]], [], [1.0, np.nan], [1e20, 1e20]):
+        with pytest.raises(InvalidValue):
+            checks.embedding(value, what="x")
+    with pytest.raises(DimensionMismatch):
+        checks.embedding([1.0, 2.0], 3, "x")

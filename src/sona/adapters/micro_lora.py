@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sona.adapters.factors import Constraint, LoraGradient, LoraWeights, require_fit, split_flat
 from sona.adapters.signal import LearningSignal
-from sona.checks import Floats, embeddings, finite, setting_number, setting_whole, vector
+from sona.checks import Floats, embedding, embeddings, finite, setting_number, setting_whole
 from sona.errors import DimensionMismatch, InvalidValue, LearningError, StoreError
 from sona.state import State
 
@@ -185,8 +185,8 @@ class MicroLoRA:
 
     def flat_gradient(self, x: npt.ArrayLike, g: npt.ArrayLike) -> Floats:
         """Return `gradient` in the layout of `flat`: ascent, shape (2 d r,)."""
-        request = embeddings(vector(x, self._hidden_dim, "x"), what="x")
-        push = embeddings(vector(g, self._hidden_dim, "g"), what="g")
+        request = embedding(x, self._hidden_dim, "x")
+        push = embedding(g, self._hidden_dim, "g")
         return self._flat_gradient(request, push)
 
     def _flat_gradient(self, request: Floats, push: Floats) -> Floats:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy.typing as npt
 
-from sona.checks import Floats, embeddings, finite, fraction, nonempty_text, vector, whole
+from sona.checks import Floats, embedding, embeddings, finite, fraction, nonempty_text, whole
 from sona.engine.candidates import Candidates
 from sona.engine.durable import Durable
 from sona.engine.intake import amended, asker
@@ -68,7 +68,7 @@ class SonaEngine(Durable):
         return self._learner
 
     def _request(self, x: npt.ArrayLike) -> Floats:
-        return embeddings(vector(x, self.hidden_dim, "x"), what="x")
+        return embedding(x, self.hidden_dim, "x")
 
     def _asked(self, x: npt.ArrayLike) -> tuple[Floats, Learner]:
         request = self._request(x)
