@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from sona.config import BoundaryConfig, EwcConfig, PatternConfig, SonaConfig, VoteConfig
+from sona.config import BoundaryConfig, EwcConfig, GuardConfig, PatternConfig, SonaConfig, VoteConfig
 from sona.errors import ConfigError, StoreError
 from sona.state import Plain, State, remove_leftovers
 
@@ -35,12 +35,14 @@ def config_from_state(state: State) -> SonaConfig:
         raise StoreError(f"saved state: its settings are not those of this SONA: {sorted(set(values) ^ known)}")
     try:
         ewc, patterns = values.pop("ewc"), _mapping(values.pop("patterns"))
+        guard = values.pop("guard")
         votes = dict(_mapping(values.pop("votes")))
         votes["similarity_edges"] = tuple(votes.pop("similarity_edges"))  # type: ignore[arg-type]
         return SonaConfig(
             **values,  # type: ignore[arg-type]
             patterns=PatternConfig(**patterns),  # type: ignore[arg-type]
             votes=VoteConfig(**votes),  # type: ignore[arg-type]
+            guard=GuardConfig(**_mapping(guard)),  # type: ignore[arg-type]
             ewc=None if ewc is None else _ewc(_mapping(ewc)),
         )
     except (ConfigError, TypeError, KeyError) as error:

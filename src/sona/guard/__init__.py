@@ -1,0 +1,1 @@
+"""Guard: is it better, and can it never be much worse."""
