@@ -1,1 +1,15 @@
 """Stores: where the log and the states of an engine live."""
+
+from sona.stores.memory import MemoryStore
+from sona.stores.store import Durability, Event, Snapshot, Store, StoreMetrics, VersionRecord, blob_digest
+
+__all__ = [
+    "Durability",
+    "Event",
+    "MemoryStore",
+    "Snapshot",
+    "Store",
+    "StoreMetrics",
+    "VersionRecord",
+    "blob_digest",
+]
