@@ -219,6 +219,36 @@ def test_state_round_trip(trajectories, seed):
     ]
 
 
+CHANGES = {
+    "add": lambda bank, some: [bank.add_trajectory(replace(one, id=one.id + 5_000)) for one in some[:9]],
+    "amend": lambda bank, some: [
+        bank.add_trajectory(replace(one, final_quality=0.25, supersedes=one)) for one in some[:9]
+    ],
+    "extract": lambda bank, _: bank.extract_patterns(now=2.0, rng=np.random.default_rng(0)),
+    "access": lambda bank, some: bank.find_similar(some[0].query_embedding, 3, now=4.0),
+    "consolidate": lambda bank, _: bank.consolidate(0.1),
+    "prune": lambda bank, _: bank.prune(max_patterns=1),
+    "decay": lambda bank, _: bank.decay(0.5),
+    "clear": lambda bank, _: bank.clear(),
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(clustered(), st.integers(20, 200), st.lists(st.sampled_from(sorted(CHANGES)), min_size=1, max_size=6))
+def test_a_copy_and_its_bank_go_their_own_ways(trajectories, capacity, names):
+    bank = learned(trajectories, capacity=capacity)
+    bank.find_similar(trajectories[0].query_embedding, 2, now=3.0)
+    before = digest(bank.state())
+    kept, twin = bank.copy(), bank.copy()
+    for name in names:
+        CHANGES[name](twin, trajectories)
+    assert digest(bank.state()) == before
+    for name in names:
+        CHANGES[name](bank, trajectories)
+    assert digest(bank.state()) == digest(twin.state())
+    assert digest(kept.state()) == before
+
+
 @settings(max_examples=25, deadline=None)
 @given(clustered(), st.sampled_from([np.nan, np.inf, -np.inf]), st.integers(0, 31))
 def test_bad_input_changes_nothing(trajectories, bad, place):

@@ -241,6 +241,175 @@ def test_nothing_is_in_force_before_commit():
     assert background.commit(change, micro).version == background.version == 1
 
 
+@pytest.mark.parametrize(
+    "broken", [None, (ReasoningBank, "prune"), (EwcPlusPlus, "update_fisher"), (BaseLoRA, "fit_layer")]
+)
+def test_computing_a_cycle_changes_nothing_also_when_it_stops_half_way(monkeypatch, broken):
+    background, micro = loop()
+    background.add(clicked(number) for number in range(10))
+    cycle(background, micro)
+    background.add(clicked(number) for number in range(10, 30))
+    begun = background.begin(micro, force=True)
+    before = digest(background.state()), digest(begun.bank.state()), digest(begun.micro.state()), digest(micro.state())
+
+    def fail(*_, **__):
+        raise LearningError("no")
+
+    if broken is not None:
+        monkeypatch.setattr(*broken, fail)
+        with pytest.raises(LearningError):
+            background.compute(begun)
+    else:
+        background.compute(begun)
+    after = digest(background.state()), digest(begun.bank.state()), digest(begun.micro.state()), digest(micro.state())
+    assert after == before
+
+
+def changed(change) -> list[str]:
+    return [repr(change.result), digest(change.after.state()), digest(change.bank.state())]
+
+
+def test_a_cycle_gives_the_same_change_whatever_comes_after_it_began():
+    background, micro = loop()
+    background.add(clicked(number) for number in range(20))
+    cycle(background, micro)
+    background.add(clicked(number) for number in range(20, 40))
+    begun = background.begin(micro)
+    first = changed(background.compute(begun))
+    background.add([clicked(40), replace(clicked(25, 0.0, 1.0), supersedes=clicked(25))])
+    background.bank.find_similar(QUERIES[0], 3, now=9.0)
+    micro.accumulate_gradient(LearningSignal.with_gradient(QUERIES[0], ITEMS[0], 1.0))
+    micro.apply_accumulated(0.1)
+    assert changed(background.compute(begun)) == first
+    background.commit(background.compute(begun), micro)
+    assert changed(background.compute(begun)) == first
+
+
+def test_a_change_holds_what_commit_puts_in_force():
+    background, micro = loop()
+    background.add(clicked(number) for number in range(10))
+    change = background.run_cycle(micro)
+    assert change.base is not background.base
+    assert background.bank.pattern_count == 0
+    background.commit(change, micro)
+    assert (background.base, background.bank, background.in_force) == (change.base, change.bank, change.after)
+    skipped = background.run_cycle(micro)
+    assert (skipped.base, skipped.after, skipped.bank, skipped.cycle.batch) == (None, None, None, ())
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_what_reaches_the_patterns_while_a_cycle_is_computed_is_in_the_new_ones(meanwhile):
+    background, micro = loop()
+    background.add(clicked(number) for number in range(30))
+    cycle(background, micro)
+    background.add(clicked(number) for number in range(30, 60))
+
+    def more() -> None:
+        background.add([clicked(70), replace(clicked(3, 0.0, 1.0), supersedes=clicked(3))])
+        background.bank.find_similar(QUERIES[0], 3, now=9.0)
+
+    if meanwhile:
+        change = background.run_cycle(micro)
+        more()
+        background.commit(change, micro)
+    else:
+        cycle(background, micro)
+        more()
+    bank = background.bank
+    assert bank.held(70) is not None
+    assert bank.held(3).steps[1].reward == 1.0
+    assert (bank.trajectory_count, background.pending_count) == (61, 2)
+    assert sum(pattern.access_count for pattern in bank.patterns) == 3
+    assert {pattern.last_accessed for pattern in bank.patterns if pattern.access_count} == {9.0}
+    assert cycle(background, micro).trajectories == 2
+
+
+def test_a_rejected_cycle_leaves_everything_but_its_batch_as_it_was():
+    background, micro = loop()
+    background.add(clicked(number) for number in range(10))
+    cycle(background, micro)
+    background.add(clicked(number) for number in range(10, 30))
+    before, adapter = dict(background.state().items()), digest(micro.state())
+    change = background.run_cycle(micro, now=3.0)
+    result = background.reject(change)
+    assert (result.version, result.trajectories, result.folded) == (1, 0, False)
+    assert "20 trajectories" in result.skipped_reason
+    after = dict(background.state().items())
+    ended = {"pending", "cycles", "rejected", "discarded"}
+    assert digest(State({k: v for k, v in after.items() if k not in ended})) == digest(
+        State({k: v for k, v in before.items() if k not in ended})
+    )
+    assert digest(micro.state()) == adapter
+    assert (after["cycles"], background.rejected_count, background.discarded_count) == (2, 1, 20)
+    assert (background.pending_count, background.learned_count, background.version) == (0, 10, 1)
+    assert cycle(background, micro).skipped_reason == "no new trajectories"
+
+
+def test_rejecting_a_skipped_cycle_is_nothing():
+    background, micro = loop(min_trajectories=5)
+    background.add([clicked(0)])
+    before = digest(background.state())
+    change = background.run_cycle(micro)
+    assert background.reject(change) is change.result
+    assert background.commit(change, micro) is change.result
+    assert digest(background.state()) == before
+
+
+def test_what_comes_after_a_rejected_cycle_began_waits_for_the_next():
+    background, micro = loop()
+    background.add(clicked(number) for number in range(10))
+    change = background.run_cycle(micro)
+    background.add(clicked(number) for number in range(10, 13))
+    background.reject(change)
+    alone, other = loop()
+    alone.add(clicked(number) for number in range(10, 13))
+    result = cycle(background, micro)
+    assert (result.version, result.trajectories) == (1, 3)
+    cycle(alone, other)
+    same_sums(background, alone)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_an_amendment_of_what_was_rejected_takes_back_what_was_learned_and_no_more(again):
+    background, micro = loop()
+    learned, first = clicked(0, 1.0, 0.0, 0.0), clicked(1, 1.0, 0.0, 0.0)
+    background.add([learned, *(clicked(number) for number in range(2, 6))])
+    cycle(background, micro)
+    amended = replace(clicked(0, 0.0, 1.0, 0.0), supersedes=learned)
+    background.add([amended, first])
+    background.reject(background.run_cycle(micro, force=True))
+    if again:
+        background.add([replace(clicked(0, 0.0, 0.5, 0.5), supersedes=amended)])
+        background.reject(background.run_cycle(micro, force=True))
+    background = BackgroundLoop.from_state(background.state(), background.config)
+    named = background.bank.held(0)
+    background.add([replace(clicked(0, 0.0, 0.0, 1.0), supersedes=replace(named, supersedes=None))])
+    background.add([replace(clicked(1, 0.0, 1.0, 0.0), supersedes=first)])
+    cycle(background, micro)
+    alone, other = loop()
+    alone.add([clicked(0, 0.0, 0.0, 1.0), clicked(1, 0.0, 1.0, 0.0), *(clicked(number) for number in range(2, 6))])
+    cycle(alone, other)
+    same_sums(background, alone)
+
+
+@pytest.mark.parametrize("ended", ["commit", "reject"])
+@pytest.mark.parametrize("then", ["commit", "reject"])
+def test_a_change_is_put_in_force_or_dropped_once(ended, then):
+    background, micro = loop()
+    background.add(clicked(number) for number in range(10))
+    change, other = background.run_cycle(micro), background.run_cycle(micro)
+
+    def end(how: str, which) -> None:
+        background.commit(which, micro) if how == "commit" else background.reject(which)
+
+    end(ended, change)
+    before = digest(background.state()), digest(micro.state())
+    for stale in (change, other):
+        with pytest.raises(StateError, match="run the cycle again"):
+            end(then, stale)
+    assert (digest(background.state()), digest(micro.state())) == before
+
+
 def test_a_change_computed_before_another_was_committed_is_refused():
     background, micro = loop()
     background.add(clicked(number) for number in range(10))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
 from sona.adapters.base_lora import BaseLoRA
 from sona.adapters.micro_lora import MicroLoRA
 from sona.config import BackgroundConfig, EwcConfig, InstantConfig, PatternConfig
-from sona.errors import PatternExtractionError, StoreError
+from sona.errors import PatternExtractionError, StateError, StoreError
 from sona.loops.background import BackgroundLoop
 from sona.loops.coordinator import LoopCoordinator
 from sona.loops.instant import InstantLoop
@@ -112,17 +114,116 @@ def test_handing_over_never_holds_more_than_the_buffer_may():
     assert loops.waiting_count == 0
 
 
+def test_a_cycle_in_three_steps_is_a_cycle_in_one():
+    apart, at_once = coordinator(), coordinator()
+    for loops in (apart, at_once):
+        feed(loops, range(6))
+    result = apart.commit(apart.compute(apart.begin(now=3.0)), now=3.0)
+    assert repr(result) == repr(at_once.run_background(now=3.0))
+    assert digest(apart.state()) == digest(at_once.state())
+
+
+def test_the_old_way_to_a_cycle_leads_to_the_same_change():
+    old, new = coordinator(), coordinator()
+    for loops in (old, new):
+        feed(loops, range(3))
+    old.hand_over()
+    change, wanted = old.compute(now=3.0, force=True), new.compute(new.begin(now=3.0, force=True))
+    assert repr(change.result) == repr(wanted.result)
+    assert digest(change.after.state()) == digest(wanted.after.state())
+
+
+def test_a_cycle_is_the_same_computed_while_a_thread_goes_on_learning():
+    loops = coordinator(capacity=10_000)
+    feed(loops, range(6))
+    loops.run_background(now=0.0)
+    feed(loops, range(6, 40))
+    begun = loops.begin(now=1.0)
+    alone = loops.compute(begun)
+    stop, fed = threading.Event(), []
+
+    def learn() -> None:
+        for number in range(40, 9_000):
+            loops.on_trajectory(trajectory(number, quality=0.1 * (number % 10)))
+            fed.append(number)
+            if stop.is_set():
+                return
+
+    thread = threading.Thread(target=learn)
+    thread.start()
+    while not fed:
+        pass
+    changes = [loops.compute(begun) for _ in range(5)]
+    stop.set()
+    thread.join()
+    for change in changes:
+        assert repr(change.result) == repr(alone.result)
+        assert digest(change.after.state()) == digest(alone.after.state())
+        assert digest(change.bank.state()) == digest(alone.bank.state())
+    assert loops.commit(changes[0], now=2.0).trajectories == 34
+    assert loops.waiting_count == len(fed)
+
+
+def test_a_rejected_cycle_is_never_tried_again_and_starts_the_interval_anew():
+    loops = coordinator()
+    loops.tick(0.0)
+    feed(loops, range(6))
+    before = loops.adapters
+    result = loops.reject(loops.compute(loops.begin(now=10.0)), now=10.0)
+    assert "rejected" in result.skipped_reason
+    assert loops.adapters is before
+    assert (loops.background.version, loops.background.rejected_count, loops.waiting_count) == (0, 1, 0)
+    feed(loops, range(6, 12))
+    assert loops.tick(19.0).background is None
+    assert loops.tick(20.0).background.trajectories == 6
+    again = LoopCoordinator.from_state(loops.state(), loops.instant.config, loops.background.config)
+    assert (again.background.rejected_count, again.background.discarded_count) == (1, 6)
+
+
+def test_rejecting_a_skipped_cycle_leaves_the_interval_alone():
+    loops = coordinator()
+    loops.tick(0.0)
+    feed(loops, range(3))
+    assert "3 of 5" in loops.reject(loops.compute(loops.begin(now=9.0)), now=9.0).skipped_reason
+    feed(loops, range(3, 6))
+    assert loops.tick(10.0).background.trajectories == 6
+
+
+def test_what_loop_a_learned_of_a_rejected_batch_stays_until_the_next_commit():
+    loops = coordinator()
+    feed(loops, range(6))
+    learned = loops.adapters.forward(QUERIES)
+    loops.reject(loops.compute(loops.begin(now=0.0)), now=0.0)
+    assert (loops.adapters.forward(QUERIES) == learned).all()
+    feed(loops, range(6, 12))
+    loops.run_background(now=1.0)
+    assert not loops.adapters.micro.delta(QUERIES).any()
+    assert loops.background.statistics.count == 6
+
+
+def test_a_refused_commit_changes_nothing():
+    loops = coordinator()
+    feed(loops, range(6))
+    change = loops.compute(loops.begin(now=0.0))
+    loops.reject(change, now=1.0)
+    feed(loops, [7])
+    before = digest(loops.state())
+    for end in (loops.commit, loops.reject):
+        with pytest.raises(StateError, match="run the cycle again"):
+            end(change, now=5.0)
+    assert digest(loops.state()) == before
+
+
 def test_a_failing_cycle_loses_nothing_and_can_be_repeated(monkeypatch):
     loops = coordinator()
     feed(loops, range(6))
     loops.hand_over()
     before = digest(loops.state())
-    bank = loops.background.bank
 
-    def fail(**_):
+    def fail(*_, **__):
         raise PatternExtractionError("no")
 
-    monkeypatch.setattr(bank, "extract_patterns", fail)
+    monkeypatch.setattr(ReasoningBank, "extract_patterns", fail)
     with pytest.raises(PatternExtractionError):
         loops.run_background(now=1.0)
     monkeypatch.undo()

@@ -451,3 +451,39 @@ class TestState:
 
         with pytest.raises(StoreError):
             ReasoningBank.from_state(damage(learned().state(), part.split("/")))
+
+
+class TestCopy:
+    def test_a_copy_shares_what_never_changes(self):
+        bank = learned()
+        twin = bank.copy()
+        assert digest(twin.state()) == digest(bank.state())
+        assert twin._catalog.index is bank._catalog.index
+        assert all(twin.held(one.id) is one for one in bank._ring.trajectories)
+
+    def test_accesses_counted_elsewhere_are_taken_over_once(self):
+        bank = learned()
+        bank.find_similar(topics()[0].query_embedding, 2, now=1.0)
+        since, later = bank.copy(), bank.copy()
+        later.add_trajectory(topics(1, start=500)[0])
+        extract(later)
+        bank.find_similar(topics()[0].query_embedding, 2, now=7.0)
+        bank.find_similar(topics()[1].query_embedding, 1, now=6.0)
+        later.take_accesses(since, bank)
+        assert [(p.access_count, p.last_accessed) for p in later.patterns] == [
+            (p.access_count, p.last_accessed) for p in bank.patterns
+        ]
+        later.take_accesses(bank, bank)
+        assert sum(p.access_count for p in later.patterns) == 5
+
+    def test_accesses_go_with_a_pattern_that_was_merged_and_are_gone_with_one_that_was_pruned(self):
+        bank = learned()
+        since, merged, pruned = bank.copy(), bank.copy(), bank.copy()
+        merged.consolidate(-1.0)
+        pruned.prune(max_patterns=1)
+        bank.find_similar(topics()[0].query_embedding, 5, now=2.0)
+        bank.find_similar(topics()[0].query_embedding, 5, now=3.0)
+        for twin in (merged, pruned):
+            twin.take_accesses(since, bank)
+        assert [(p.access_count, p.last_accessed) for p in merged.patterns] == [(10, 3.0)]
+        assert [(p.access_count, p.last_accessed) for p in pruned.patterns] == [(2, 3.0)]

@@ -10,6 +10,7 @@ from sona.checks import Floats
 from sona.config import BackgroundConfig, InstantConfig
 from sona.errors import StoreError
 from sona.loops.background import BackgroundChange, BackgroundLoop, BackgroundResult
+from sona.loops.cycle import Cycle
 from sona.loops.instant import InstantLoop, InstantResult
 from sona.state import State
 from sona.types import QueryTrajectory
@@ -107,35 +108,80 @@ class LoopCoordinator:
         return TickResult(result, result.skipped_reason, self.waiting_count)
 
     def run_background(self, *, now: float, force: bool = False) -> BackgroundResult:
-        """Run one cycle of Loop B now and put it in force.
+        """Run one cycle of Loop B now and put it in force: `begin`, `compute` and `commit` in one.
 
         Args:
             now: Seconds.
             force: Run with fewer than `min_trajectories`.
         """
-        self.hand_over()
-        return self.commit(self.compute(now=now, force=force), now=now)
+        return self.commit(self.compute(self.begin(now=now, force=force)), now=now)
 
     def hand_over(self) -> int:
         """Move what Loop A recorded to Loop B, as far as there is room; return how many were new."""
         room = max(self.instant.buffer.capacity - self.background.pending_count, 0)
         return self.background.add(self.instant.buffer.drain_n(room))
 
-    def compute(self, *, now: float, force: bool = False) -> BackgroundChange:
-        """Compute a cycle without putting it in force; requests may learn meanwhile."""
-        return self.background.run_cycle(self.instant.micro, baseline=self._usual, now=now, force=force)
+    def begin(self, *, now: float, force: bool = False) -> Cycle:
+        """Hand over what Loop A recorded, and return a cycle to be computed aside while requests go on.
+
+        End it with `commit` or `reject`; without either, its trajectories wait for the next cycle.
+
+        Args:
+            now: Seconds.
+            force: Run with fewer than `min_trajectories`.
+        """
+        self.hand_over()
+        return self._cycle(now, force)
+
+    def _cycle(self, now: float, force: bool) -> Cycle:
+        return self.background.begin(self.instant.micro, baseline=self._usual, now=now, force=force)
+
+    def compute(self, cycle: Cycle | None = None, *, now: float = 0.0, force: bool = False) -> BackgroundChange:
+        """Return what `cycle` learns; nothing is in force yet, and any thread may do it while requests learn.
+
+        Args:
+            cycle: As `begin` returned it; None begins one here, over what was handed over before.
+            now: Seconds, for a cycle begun here.
+            force: Run with fewer than `min_trajectories`, for a cycle begun here.
+
+        Raises:
+            LearningError: the refit failed; the batch waits for the next cycle.
+            PatternExtractionError: clustering failed; the batch waits for the next cycle.
+        """
+        return self.background.compute(self._cycle(now, force) if cycle is None else cycle)
 
     def commit(self, change: BackgroundChange, *, now: float) -> BackgroundResult:
-        """Put a cycle in force; what Loop A learned while it was computed is learned again on top of it."""
+        """Put a cycle in force; what Loop A learned while it was computed is learned again on top of it.
+
+        Raises:
+            StateError: what it was computed from is no longer in force; nothing was changed.
+        """
         micro = MicroLoRA.from_state(self.instant.micro.state())  # readers go on with the pair they know
         result = self.background.commit(change, micro)
         if result.skipped_reason is None:
-            self._last_cycle, self._usual = now, self.instant.baseline.value
+            self._end(now)
             self.instant.micro, self.instant.ewc = micro, self.background.ewc
             for trajectory in self.instant.buffer.snapshot():
                 self.instant.relearn(trajectory)
             self._adapters = Adapters(micro, self.background.base)
         return result
+
+    def reject(self, change: BackgroundChange, *, now: float) -> BackgroundResult:
+        """Drop a cycle: its trajectories are used up without being learned from, and the interval starts anew.
+
+        Adapters, sums, EWC++ and patterns stay as they are; what Loop A learned at once stays learned until the
+        next commit. See `BackgroundLoop.reject`.
+
+        Raises:
+            StateError: what it was computed from is no longer in force; nothing was changed.
+        """
+        result = self.background.reject(change)
+        if change.after is not None:
+            self._end(now)
+        return result
+
+    def _end(self, now: float) -> None:
+        self._last_cycle, self._usual = now, self.instant.baseline.value
 
     def state(self) -> State:
         """Return both loops and when Loop B last ran."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -55,6 +56,15 @@ class ReasoningBank:
         self._survivors: dict[int, int] = {}  # merged pattern -> the one that took it in
         self._fresh = 0  # trajectories added since the last extraction
         self._publish(())
+
+    def copy(self) -> ReasoningBank:
+        """Return a bank equal to this one; a later change of either leaves the other as it was.
+
+        Trajectories, records and the search index are shared, as none of them ever changes.
+        """
+        twin = copy.copy(self)
+        twin._ring, twin._catalog = self._ring.copy(), self._catalog.copy()
+        return twin
 
     def _publish(self, records: Iterable[PatternRecord]) -> None:
         self._catalog = Catalog(records, exact_limit=self.config.exact_search_limit)
@@ -212,6 +222,21 @@ class ReasoningBank:
                 catalog.renew(touched)
                 matches[place] = replace(match, pattern=touched.pattern)
         return matches
+
+    def take_accesses(self, since: ReasoningBank, until: ReasoningBank) -> None:
+        """Count here, in a bank that grew out of `since`, the accesses that `until` counted since it was `since`.
+
+        Those of a pattern that was merged here go to the one that took it in; of one that is gone, nowhere.
+        """
+        for record in until._catalog.records:
+            known = since._catalog.get(record.pattern.id)
+            own = self._catalog.get(self._survivors.get(record.pattern.id, record.pattern.id))
+            accesses = 0 if known is None else record.pattern.access_count - known.pattern.access_count
+            if accesses and own is not None:
+                latest = max(own.pattern.last_accessed, record.pattern.last_accessed)
+                total = own.pattern.access_count + accesses
+                pattern = replace(own.pattern, access_count=total, last_accessed=latest)
+                self._catalog.renew(replace(own, pattern=pattern))
 
     def get_pattern(self, pattern_id: int) -> LearnedPattern | None:
         """Return a pattern, or the one it was merged into; None when it is unknown or was pruned."""

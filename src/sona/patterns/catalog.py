@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -126,6 +127,12 @@ class Catalog:
         self._confidences = np.array([record.tally.confidence for record in self._records])
         self.row_of = {record.pattern.id: row for row, record in enumerate(self._records)}
         self.index = VectorIndex(centroids_of(self._records), exact_limit=exact_limit) if index is None else index
+
+    def copy(self) -> Catalog:
+        """Return a catalog of the same records over the same index; renewing a record of either leaves the other."""
+        twin = copy.copy(self)
+        twin._records, twin._confidences = self._records.copy(), self._confidences.copy()
+        return twin
 
     def __len__(self) -> int:
         """Number of patterns."""

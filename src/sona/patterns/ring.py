@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -38,6 +39,13 @@ class TrajectoryRing:
         self._pattern_of: dict[int, int] = {}  # trajectory -> the pattern that counted it, even if pruned since
         self._members: dict[int, set[int]] = {}  # live pattern -> its trajectories held
         self._greatest_evicted = -1
+
+    def copy(self) -> TrajectoryRing:
+        """Return a ring of the same trajectories; a later change of either leaves the other as it was."""
+        twin = copy.copy(self)
+        twin._held, twin._pattern_of = self._held.copy(), self._pattern_of.copy()
+        twin._members = {pattern_id: ids.copy() for pattern_id, ids in self._members.items()}
+        return twin
 
     def __len__(self) -> int:
         """Trajectories held."""
