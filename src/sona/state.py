@@ -202,6 +202,29 @@ def _digest(document: bytes, arrays: Mapping[str, Array]) -> str:
     return hasher.hexdigest()
 
 
+def encode_state(kind: str, state: State) -> bytes:
+    """Return `state` as the bytes of a file; `decode_state` gives it back bit for bit.
+
+    Args:
+        kind: What the state is of, such as `"engine"`; `decode_state` asks for the same.
+        state: The tree.
+
+    Raises:
+        StoreError: the tree cannot be saved.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save  # imported here: `import sona` needs numpy alone
+
+    arrays: dict[str, Array] = {}
+    document = _encode(_flatten(state, "", arrays))
+    metadata = {"format": "sona", "version": str(FORMAT_VERSION), "kind": kind, "sha256": _digest(document, arrays)}
+    tensors = {**arrays, _DOCUMENT: np.frombuffer(document, np.uint8)}
+    try:
+        return save(tensors, metadata)
+    except SafetensorError as error:
+        raise StoreError(f"saved state: cannot be written: {error}") from error
+
+
 def write_state(path: str | os.PathLike[str], kind: str, state: State) -> None:
     """Write `state` to the file `path`, atomically: a crash leaves the old file or the new one.
 
@@ -213,19 +236,7 @@ def write_state(path: str | os.PathLike[str], kind: str, state: State) -> None:
     Raises:
         StoreError: the tree cannot be saved or the file not be written; an earlier file is untouched.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save  # imported here: `import sona` needs numpy alone
-
-    target = Path(path)
-    arrays: dict[str, Array] = {}
-    document = _encode(_flatten(state, "", arrays))
-    metadata = {"format": "sona", "version": str(FORMAT_VERSION), "kind": kind, "sha256": _digest(document, arrays)}
-    tensors = {**arrays, _DOCUMENT: np.frombuffer(document, np.uint8)}
-    try:
-        content = save(tensors, metadata)
-    except SafetensorError as error:
-        raise StoreError(f"cannot write {target}: {error}") from error
-    replace_file(target, content)
+    replace_file(Path(path), encode_state(kind, state))
 
 
 def replace_file(target: Path, content: bytes) -> None:
@@ -261,26 +272,50 @@ def read_state(path: str | os.PathLike[str], kind: str) -> State:
     Raises:
         StoreError: missing, unreadable, not ours, of another kind or format version, truncated or damaged.
     """
-    from safetensors import SafetensorError, safe_open  # imported here: `import sona` needs numpy alone
-
     target = Path(path)
     if not target.is_file():
         raise StoreError(f"no saved state at {target}")
     try:
-        with safe_open(str(target), framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors: dict[str, Array] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a foreign file with types numpy lacks
-        raise StoreError(f"{target} is truncated, damaged or not a saved state: {error}") from error
+        content = target.read_bytes()
+    except OSError as error:
+        raise StoreError(f"cannot read {target}: {error.strerror or error}") from error
+    return decode_state(content, kind, str(target))
+
+
+def decode_state(content: bytes, kind: str, what: str) -> State:
+    """Return the tree that `encode_state` made `content` of.
+
+    Args:
+        content: The bytes.
+        kind: What the state should be of.
+        what: The name of `content` in an error, such as that of its file.
+
+    Raises:
+        StoreError: not ours, of another kind or format version, truncated or damaged.
+    """
+    metadata, tensors = _parsed(content, what)
     if metadata.get("format") != "sona":
-        raise StoreError(f"{target} is not a SONA state")
+        raise StoreError(f"{what} is not a SONA state")
     if metadata.get("version") != str(FORMAT_VERSION):
         raise StoreError(
-            f"{target} has format version {metadata.get('version')}, this SONA reads version {FORMAT_VERSION}"
+            f"{what} has format version {metadata.get('version')}, this SONA reads version {FORMAT_VERSION}"
         )
     if metadata.get("kind") != kind:
-        raise StoreError(f"{target} holds the state of a {metadata.get('kind')}, expected {kind}")
+        raise StoreError(f"{what} holds the state of a {metadata.get('kind')}, expected {kind}")
     document = tensors.pop(_DOCUMENT, np.zeros(0, np.uint8)).tobytes()
     if _digest(document, tensors) != metadata.get("sha256"):
-        raise StoreError(f"{target} is damaged: its checksum does not match")
+        raise StoreError(f"{what} is damaged: its checksum does not match")
     return _unflatten(json.loads(document), tensors)
+
+
+def _parsed(content: bytes, what: str) -> tuple[dict[str, str], dict[str, Array]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load  # imported here: `import sona` needs numpy alone
+
+    try:
+        tensors: dict[str, Array] = load(content)
+        length = int.from_bytes(content[:8], "little")
+        metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    except (SafetensorError, TypeError, KeyError, ValueError) as error:  # a foreign file may have types numpy lacks
+        raise StoreError(f"{what} is truncated, damaged or not a saved state: {error}") from error
+    return metadata, tensors

@@ -11,7 +11,16 @@ from safetensors.numpy import save_file
 
 from sona import state as module
 from sona.errors import StoreError
-from sona.state import State, digest, read_state, remove_leftovers, replace_file, write_state
+from sona.state import (
+    State,
+    decode_state,
+    digest,
+    encode_state,
+    read_state,
+    remove_leftovers,
+    replace_file,
+    write_state,
+)
 
 
 def tree() -> State:
@@ -236,3 +245,11 @@ def test_leftovers_of_a_killed_writer_are_removed_and_nothing_else(tmp_path):
     assert target.exists()
     assert others.exists()
     assert not mine.exists()
+
+
+def test_bytes_give_the_tree_back_and_name_what_is_wrong():
+    content = encode_state("engine", tree())
+    assert digest(decode_state(content, "engine", "snapshot 3")) == digest(tree())
+    for wrong, kind in ((content[:-1], "engine"), (b"", "engine"), (b"\0" * 9, "engine"), (content, "adapter")):
+        with pytest.raises(StoreError, match="snapshot 3"):
+            decode_state(wrong, kind, "snapshot 3")
