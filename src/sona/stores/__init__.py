@@ -1,6 +1,7 @@
 """Stores: where the log and the states of an engine live."""
 
 from sona.stores.memory import MemoryStore
+from sona.stores.sqlite import SqliteStore
 from sona.stores.store import Durability, Event, Snapshot, Store, StoreMetrics, VersionRecord, blob_digest
 
 __all__ = [
@@ -8,6 +9,7 @@ __all__ = [
     "Event",
     "MemoryStore",
     "Snapshot",
+    "SqliteStore",
     "Store",
     "StoreMetrics",
     "VersionRecord",

@@ -41,11 +41,13 @@ class MemoryStore:
     @property
     def last_seq(self) -> int:
         """Position of the last event that was taken in or is part of a snapshot; 0 in a new store."""
+        self._require_open()
         return self._last_seq
 
     @property
     def whole_after(self) -> int:
         """Position after which the log has no hole: 0, or that of the last snapshot that closed one."""
+        self._require_open()
         return self._whole_after
 
     def _require_open(self) -> None:
@@ -143,7 +145,7 @@ class MemoryStore:
         with self._lock:
             self._require_open()
             kept = [snapshot for snapshot in self._snapshots if until is None or snapshot.seq <= until]
-            if kept and kept[-1].seq < self._whole_after:
+            if self._whole_after and not (kept and kept[-1].seq >= self._whole_after):
                 raise StoreError(f"no state before event {self._whole_after} can be rebuilt: the log has a hole there")
             return kept[-1] if kept else None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Container
 
 from sona.checks import whole
 from sona.errors import InvalidValue, StoreError
-from sona.stores.store import Event, Snapshot, blob_digest
+from sona.stores.store import Event, Snapshot, blob_digest, require_bytes
 from sona.types import LARGEST_ID
 
 
@@ -25,7 +25,8 @@ def require_newest(snapshot: Snapshot, newest: int) -> None:
 def require_blobs(event: Event) -> None:
     """Raise InvalidValue unless the blobs of `event` are bytes under their own digests."""
     for digest, data in event.blobs.items():
-        if not isinstance(data, bytes) or digest != blob_digest(data):
+        require_bytes(data, "blob")
+        if digest != blob_digest(data):
             raise InvalidValue(f"event {event.seq}: a blob is not kept under its own digest")
 
 

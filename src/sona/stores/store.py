@@ -19,6 +19,8 @@ from sona.state import Plain
 from sona.types import LARGEST_ID, require_text_or_none
 
 DIGEST_BYTES = 16
+LARGEST_BYTES = 1 << 29
+"""Greatest length of a body or blob; SQLite keeps no row beyond 10^9 bytes."""
 _NO_BLOBS: Mapping[bytes, bytes] = MappingProxyType({})
 
 
@@ -29,6 +31,12 @@ def blob_digest(data: bytes) -> bytes:
     'cae66941d9efbd404e4d88758ea67670'
     """
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+
+
+def require_bytes(value: bytes, what: str) -> None:
+    """Raise InvalidValue unless `value` is bytes, at most LARGEST_BYTES of them."""
+    if not isinstance(value, bytes) or len(value) > LARGEST_BYTES:
+        raise InvalidValue(f"{what}: expected at most {LARGEST_BYTES} bytes, got {type(value).__name__}")
 
 
 class Durability(enum.StrEnum):
@@ -64,7 +72,7 @@ class Event:
             the store when they are asked for.
 
     Raises:
-        InvalidValue: a position, id or time out of range, a body that is not bytes, or a name that is not text.
+        InvalidValue: a position, id or time out of range, a body that is not bytes or too long, or a name that is not text.
     """
 
     seq: int
@@ -83,8 +91,7 @@ class Event:
         require_text_or_none(self.subject, "subject")
         if self.trajectory_id is not None:
             whole(self.trajectory_id, "trajectory_id", 0, LARGEST_ID)
-        if not isinstance(self.body, bytes):
-            raise InvalidValue(f"body: expected bytes, got {type(self.body).__name__}")
+        require_bytes(self.body, "body")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +105,7 @@ class Snapshot:
         data: The state, in the engine's encoding.
 
     Raises:
-        InvalidValue: a position or time out of range, or data that is not bytes.
+        InvalidValue: a position or time out of range, or data that is not bytes or too long.
     """
 
     seq: int
@@ -110,8 +117,7 @@ class Snapshot:
         """Refuse what no store can keep."""
         whole(self.seq, "seq", 0, LARGEST_ID)
         finite(self.at, "at")
-        if not isinstance(self.data, bytes):
-            raise InvalidValue(f"data: expected bytes, got {type(self.data).__name__}")
+        require_bytes(self.data, "data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +185,8 @@ class StoreMetrics:
 class Store(Protocol):
     """What keeps an engine's log; safe to use from many threads.
 
-    Every method raises StateError on a closed store, and those that write raise StoreError on one opened read-only.
+    Every call but `metrics` and `close` raises StateError on a closed store; what writes raises StoreError on one
+    opened read-only.
     """
 
     @property
