@@ -1,7 +1,7 @@
 """Stores: where the log and the states of an engine live."""
 
 from sona.stores.memory import MemoryStore
-from sona.stores.sqlite import SqliteStore
+from sona.stores.sqlite import SqliteStore, is_store
 from sona.stores.store import Durability, Event, Snapshot, Store, StoreMetrics, VersionRecord, blob_digest
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "StoreMetrics",
     "VersionRecord",
     "blob_digest",
+    "is_store",
 ]

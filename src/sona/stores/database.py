@@ -20,6 +20,7 @@ from sona.stores.rows import decoded, read_ledger
 from sona.stores.store import Durability
 
 _HEADER_BYTES = 100
+_MAGIC = b"SQLite format 3\0"
 _CHECKED_BYTES = 1 << 30  # a file is read through at opening up to this size, .1 s per 100 MB: bench/speed_stores.py
 _BUSY_S = 0.5
 _ERRORS = (sqlite3.Error, UnicodeDecodeError, OverflowError)
@@ -119,23 +120,40 @@ def identify(path: Path) -> bool:
     """
     if not path.parent.is_dir():
         raise StoreError(f"cannot open {path}: its folder does not exist")
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEADER_BYTES)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise StoreError(f"cannot open {path}: {error.strerror or error}") from error
+    head = _head(path)
     if not head:
         return False
     if head[8:9] == b"{":
         raise StoreError(f"{path} was written by `save`, and is not a store; open it with `SonaEngine.load`")
-    if len(head) < _HEADER_BYTES or not head.startswith(b"SQLite format 3\0"):
+    if len(head) < _HEADER_BYTES or not head.startswith(_MAGIC):
         raise StoreError(f"{path} is not a SONA store; name another file")
-    if int.from_bytes(head[68:72], "big") != APPLICATION_ID:
+    if not _is_ours(head):
         raise StoreError(f"{path} is a SQLite file of another program; name another file")
     _require_known(path, int.from_bytes(head[60:64], "big"))
     return True
+
+
+def is_store(path: str | os.PathLike[str]) -> bool:
+    """Return True when the file `path` is a store, damaged or not; a missing file is none.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    return _is_ours(_head(Path(path)))
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEADER_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except OSError as error:
+        raise StoreError(f"cannot open {path}: {error.strerror or error}") from error
+
+
+def _is_ours(head: bytes) -> bool:
+    return head.startswith(_MAGIC) and int.from_bytes(head[68:72], "big") == APPLICATION_ID
 
 
 def _require_known(path: Path, version: int) -> None:

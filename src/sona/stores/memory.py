@@ -39,6 +39,11 @@ class MemoryStore:
         self._is_closed = False
 
     @property
+    def is_read_only(self) -> bool:
+        """False."""
+        return False
+
+    @property
     def last_seq(self) -> int:
         """Position of the last event that was taken in or is part of a snapshot; 0 in a new store."""
         self._require_open()

@@ -11,7 +11,7 @@ from pathlib import Path
 from sona.checks import setting_number, setting_whole
 from sona.errors import ConfigError, StoreError
 from sona.stores import database as files
-from sona.stores.database import Database
+from sona.stores.database import Database, is_store
 from sona.stores.erasure import erase_rows, is_wiped, wait_until_free
 from sona.stores.lock import lock_file
 from sona.stores.rows import (
@@ -34,6 +34,7 @@ from sona.stores.tables import INSERT_BLOB, INSERT_EVENT, INSERT_SETTING, INSERT
 from sona.stores.writer import Counts, Linger, Writer
 from sona.types import LARGEST_ID
 
+__all__ = ["SqliteStore", "is_store"]
 _LINGER = {
     Durability.RELAXED: Linger(1.0, 1.0),
     Durability.BATCHED: Linger(0.0, 0.05),
@@ -103,6 +104,11 @@ class SqliteStore:
         return self._writer
 
     # -- the log -------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_read_only(self) -> bool:
+        """True when nothing may be written."""
+        return self._writer is None
 
     @property
     def last_seq(self) -> int:

@@ -72,7 +72,7 @@ class Event:
             the store when they are asked for.
 
     Raises:
-        InvalidValue: a position, id or time out of range, a body that is not bytes or too long, or a name that is not text.
+        InvalidValue: a position, id or time out of range, a body too long or not bytes, or a name that is not text.
     """
 
     seq: int
@@ -105,7 +105,7 @@ class Snapshot:
         data: The state, in the engine's encoding.
 
     Raises:
-        InvalidValue: a position or time out of range, or data that is not bytes or too long.
+        InvalidValue: a position or time out of range, or data too long or not bytes.
     """
 
     seq: int
@@ -188,6 +188,11 @@ class Store(Protocol):
     Every call but `metrics` and `close` raises StateError on a closed store; what writes raises StoreError on one
     opened read-only.
     """
+
+    @property
+    def is_read_only(self) -> bool:
+        """True when nothing may be written."""
+        ...
 
     @property
     def last_seq(self) -> int:
