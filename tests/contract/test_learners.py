@@ -178,11 +178,12 @@ def shown(number: int) -> ShownList:
 def calibrator() -> Calibrator:
     made = Calibrator()
     for number in range(6):
-        made.learn(shown(number), np.eye(5, dtype=np.float32)[number % 5])
+        made.learn(shown(number), np.eye(5, dtype=np.float32)[number % 5], key=number)
     return made
 
 
 def use_calibrator(made: Calibrator) -> list[object]:
+    made.amend(np.eye(5, dtype=np.float32)[3], key=5)
     made.learn(shown(9), np.eye(5, dtype=np.float32)[2])
     return [made.weights.votes(shown(1).taken, shown(1).passed).tobytes(), made.gains, made.weights.examined.tobytes()]
 

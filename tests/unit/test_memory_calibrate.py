@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize
 
 from sona.config import VoteConfig
-from sona.errors import LearningError, StoreError
+from sona.errors import DimensionMismatch, LearningError, StoreError
 from sona.memory.calibrate import Calibrator, ShownList
 from sona.state import digest
 
@@ -248,7 +248,7 @@ def test_the_last_list_amended_is_as_if_the_first_word_had_not_been():
     for calibrator in (twice, once):
         calibrator.learn(other, taken_at(0, 3), key=1)
     twice.learn(one, taken_at(2, 3), key=2)
-    assert twice.amend(one, taken_at(1, 3), key=2)
+    assert twice.amend(taken_at(1, 3), key=2)
     once.learn(one, taken_at(1, 3), key=2)
     assert digest(twice.state()) == digest(once.state())
 
@@ -258,5 +258,52 @@ def test_a_list_amended_after_another_came_is_left_as_it_was():
     calibrator.learn(shown([0.9, 0.5]), taken_at(1, 2), key=1)
     calibrator.learn(shown([0.8, 0.7]), taken_at(0, 2), key=2)
     before = digest(calibrator.state())
-    assert not calibrator.amend(shown([0.9, 0.5]), taken_at(0, 2), key=1)
+    assert not calibrator.amend(taken_at(0, 2), key=1)
+    assert digest(calibrator.state()) == before
+
+
+def test_the_last_list_can_be_amended_after_a_restart():
+    one = shown([0.9, 0.5, 0.3], taken=evidence(2, [0.0, 1.0, 2.0]), micro=[0.1, 0.0, 0.2], is_known=True)
+    went_on, stopped = Calibrator(), Calibrator()
+    for calibrator in (went_on, stopped):
+        calibrator.learn(shown([0.8, 0.7]), taken_at(1, 2), key=1)
+        calibrator.learn(one, taken_at(2, 3), key=0)
+    stopped = Calibrator.from_state(stopped.state())
+    assert went_on.amend(taken_at(1, 3), key=0)
+    assert stopped.amend(taken_at(1, 3), key=0)
+    assert digest(stopped.state()) == digest(went_on.state())
+
+
+@pytest.mark.parametrize("key", [-1, 0, 7])
+def test_a_list_without_a_name_cannot_be_amended_and_is_not_kept(key):
+    calibrator, untouched = Calibrator(), Calibrator()
+    assert not untouched.amend(taken_at(0, 2), key=key)
+    assert digest(untouched.state()) == digest(Calibrator().state())
+    calibrator.learn(shown([0.9, 0.5]), taken_at(1, 2))
+    before = digest(calibrator.state())
+    assert not calibrator.amend(taken_at(0, 2), key=key)
+    assert digest(calibrator.state()) == before
+    assert calibrator.state().child("last").floats("scalars", 3, None).size == 0
+
+
+@pytest.mark.parametrize("rewards", [[1.0], [0.0, 1.0, 0.0], [[0.0, 1.0]], 1.0])
+def test_rewards_that_are_not_one_for_each_position_are_refused_and_change_nothing(rewards):
+    calibrator = Calibrator()
+    calibrator.learn(shown([0.9, 0.5]), taken_at(1, 2), key=1)
+    before = digest(calibrator.state())
+    for use in (
+        lambda: calibrator.learn(shown([0.9, 0.5]), np.array(rewards, np.float32), key=2),
+        lambda: calibrator.amend(np.array(rewards, np.float32), key=1),
+    ):
+        with pytest.raises(DimensionMismatch):
+            use()
+    assert digest(calibrator.state()) == before
+
+
+def test_an_amendment_that_is_not_finite_is_refused_and_changes_nothing():
+    calibrator = Calibrator()
+    calibrator.learn(shown([0.5, math.nan]), np.zeros(2, np.float32), key=1)  # without a reward it teaches nothing
+    before = digest(calibrator.state())
+    with pytest.raises(LearningError):
+        calibrator.amend(taken_at(1, 2), key=1)
     assert digest(calibrator.state()) == before

@@ -150,9 +150,12 @@ class Learner:
         rewards = np.array([_worth(step.reward or 0.0, self.config.quality_threshold) for step in outcome.steps])
         earlier = outcome.supersedes
         is_known = earlier is not None and any(step.reward is not None for step in earlier.steps)
-        calibrate = self.calibrator.amend if is_known else self.calibrator.learn
+        values = rewards.astype(np.float32)
         try:
-            calibrate(shown, rewards.astype(np.float32), key=outcome.id)
+            if is_known:
+                self.calibrator.amend(values, key=outcome.id)
+            else:
+                self.calibrator.learn(shown, values, key=outcome.id)
         except LearningError:
             self.rejected_lists += 1
 

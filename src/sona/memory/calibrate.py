@@ -30,10 +30,11 @@ import numpy.typing as npt
 
 from sona.checks import Floats
 from sona.config import VoteConfig
-from sona.errors import LearningError
+from sona.errors import DimensionMismatch, LearningError
+from sona.memory.belief import Belief, Doubles, Gains, ShownList
 from sona.state import State
 
-Doubles = npt.NDArray[np.float64]
+__all__ = ["Calibrator", "Gains", "ShownList", "Weights"]
 
 # Layout of the parameter vector: five scalars, one reach per bin, one bias per position.
 _SIMILARITY, _TAKEN, _PASSED, _MICRO, _BASE, _REACH = 0, 1, 2, 3, 4, 5
@@ -43,54 +44,6 @@ _REACH_SD = 0.5
 _POSITION_SD = 1.0
 _POSITION_DECAY = 0.5  # examined with chance position ** -0.5 until the data say otherwise
 _LEAST_SIMILARITY = 1.0  # the score stays in units of similarity, so its weight may not vanish
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ShownList:
-    """One list as it was shown, position by position.
-
-    Args:
-        similarity: Cosine of the request and each item, shape (m,).
-        taken: Evidence by bin, shape (m, 1 + bins).
-        passed: Evidence by bin, shape (m, 1 + bins).
-        micro: What the micro adapter adds to the cosine, shape (m,).
-        base: What the base adapter adds to the cosine, shape (m,).
-        is_known: True when the same request was asked before.
-    """
-
-    similarity: Floats
-    taken: Floats
-    passed: Floats
-    micro: Floats
-    base: Floats
-    is_known: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Gains:
-    """Log-likelihood won of late by each part on lists it had not learned from, in nats.
-
-    Args:
-        own: Won by the same request's own evidence, on requests asked again; starts with a head start, which fades.
-        reach: Won by the neighbours' evidence, on requests never asked before.
-        micro: Won by the micro adapter, on the same.
-        base: Won by the base adapter, on the same.
-        lists: Lists learned from, ever.
-    """
-
-    own: float = 0.0
-    reach: float = 0.0
-    micro: float = 0.0
-    base: float = 0.0
-    lists: int = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Belief:
-    # Everything learned from lists: the Gaussian posterior and the gains.
-    mean: Doubles
-    precision: Doubles
-    gains: Gains
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,10 +94,11 @@ class Calibrator:
         self._gains = Gains(own=self.config.own_head_start_nats)
         self._weights = self._publish()
         self._before = self._belief()
+        self._last: ShownList | None = None  # the list learned last, when it may be amended
         self._last_key = -1
 
-    def _belief(self) -> _Belief:
-        return _Belief(self._mean, self._precision, self._gains)
+    def _belief(self) -> Belief:
+        return Belief(self._mean, self._precision, self._gains)
 
     @property
     def weights(self) -> Weights:
@@ -166,34 +120,43 @@ class Calibrator:
         Args:
             shown: The list as it was shown.
             rewards: What each position earned, in [0, 1], shape (m,).
-            key: Names the list for `amend`, at least 0; -1 when it will not be amended.
+            key: Names the list for `amend`, at least 0, and then it is kept as it is given; -1 when it will not be
+                amended.
 
         Raises:
+            DimensionMismatch: not one reward for each position; nothing was changed.
             LearningError: the update is not finite; nothing was changed.
         """
+        _require_one_each(rewards, shown)
         before = self._belief()
         is_learned = self._learn(shown, rewards)
-        self._before, self._last_key = before, key
+        self._before, self._last_key, self._last = before, key, shown if key >= 0 else None
         return is_learned
 
-    def amend(self, shown: ShownList, rewards: Floats, *, key: int) -> bool:
+    def amend(self, rewards: Floats, *, key: int) -> bool:
         """Learn the last list over again with other rewards; False, and nothing changed, when another came since.
 
+        Args:
+            rewards: What each position earned, in [0, 1], shape (m,).
+            key: The list's name, as `learn` was told.
+
         Raises:
+            DimensionMismatch: not one reward for each position; nothing was changed.
             LearningError: the update is not finite; nothing was changed.
         """
-        if key != self._last_key:
+        if self._last is None or key != self._last_key:
             return False
+        _require_one_each(rewards, self._last)
         after = self._belief()
         self._hold(self._before)
         try:
-            self._learn(shown, rewards)
+            self._learn(self._last, rewards)
         except LearningError:
             self._hold(after)
             raise
         return True
 
-    def _hold(self, belief: _Belief) -> None:
+    def _hold(self, belief: Belief) -> None:
         self._mean, self._precision, self._gains = belief.mean, belief.precision, belief.gains
         self._weights = self._publish()
 
@@ -205,7 +168,7 @@ class Calibrator:
         mean, precision = self._updated(shown, reward)
         if not (np.isfinite(mean).all() and np.isfinite(precision).all()):
             raise LearningError("calibration: the update is not finite; it was not applied")
-        self._hold(_Belief(mean, precision, gains))
+        self._hold(Belief(mean, precision, gains))
         return True
 
     def _position(self, count: int) -> npt.NDArray[np.intp]:
@@ -306,9 +269,10 @@ class Calibrator:
         """Return everything needed to come back bit for bit."""
         return State(
             {
-                "belief": _belief_state(self._belief()),
-                "before": _belief_state(self._before),
+                "belief": self._belief().state(),
+                "before": self._before.state(),
                 "last_key": self._last_key,
+                "last": (self._last or _no_list(1 + self._bins)).state(),
             }
         )
 
@@ -321,28 +285,22 @@ class Calibrator:
         """
         calibrator = cls(config)
         size = len(calibrator._mean)
-        calibrator._hold(_belief_from_state(state.child("belief"), size))
-        calibrator._before = _belief_from_state(state.child("before"), size)
+        calibrator._hold(Belief.from_state(state.child("belief"), size))
+        calibrator._before = Belief.from_state(state.child("before"), size)
         calibrator._last_key = state.whole("last_key")
+        last = ShownList.from_state(state.child("last"), 1 + calibrator._bins)
+        calibrator._last = last if calibrator._last_key >= 0 else None
         return calibrator
 
 
-def _belief_state(belief: _Belief) -> State:
-    gains = belief.gains
-    return State(
-        {
-            "mean": belief.mean,
-            "precision": belief.precision,
-            "gains": np.array([gains.own, gains.reach, gains.micro, gains.base]),
-            "lists": gains.lists,
-        }
-    )
+def _no_list(bins: int) -> ShownList:
+    nothing, no_evidence = np.zeros(0, np.float32), np.zeros((0, bins), np.float32)
+    return ShownList(nothing, no_evidence, no_evidence, nothing, nothing)
 
 
-def _belief_from_state(state: State, size: int) -> _Belief:
-    own, reach, micro, base = state.doubles("gains", 4).tolist()
-    gains = Gains(own, reach, micro, base, state.whole("lists"))
-    return _Belief(state.doubles("mean", size), state.doubles("precision", size, size), gains)
+def _require_one_each(rewards: Floats, shown: ShownList) -> None:
+    if np.shape(rewards) != shown.similarity.shape:
+        raise DimensionMismatch(len(shown.similarity), np.size(rewards), "rewards")
 
 
 def _softmax(odds: Doubles) -> Doubles:

@@ -1,0 +1,108 @@
+"""What calibration is shown and what it believes, as records that are replaced and never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sona.checks import Floats
+from sona.state import State
+
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShownList:
+    """One list as it was shown, position by position.
+
+    Args:
+        similarity: Cosine of the request and each item, shape (m,).
+        taken: Evidence by bin, shape (m, 1 + bins).
+        passed: Evidence by bin, shape (m, 1 + bins).
+        micro: What the micro adapter adds to the cosine, shape (m,).
+        base: What the base adapter adds to the cosine, shape (m,).
+        is_known: True when the same request was asked before.
+    """
+
+    similarity: Floats
+    taken: Floats
+    passed: Floats
+    micro: Floats
+    base: Floats
+    is_known: bool = False
+
+    def state(self) -> State:
+        """Return everything needed to come back bit for bit."""
+        scalars = np.stack([self.similarity, self.micro, self.base]).astype(np.float32)
+        return State({"scalars": scalars, "taken": self.taken, "passed": self.passed, "is_known": self.is_known})
+
+    @classmethod
+    def from_state(cls, state: State, bins: int) -> ShownList:
+        """Return the list that `state` was taken from, with evidence in `bins` columns.
+
+        Raises:
+            StoreError: the state is incomplete, or its parts do not fit together.
+        """
+        similarity, micro, base = (np.ascontiguousarray(row) for row in state.floats("scalars", 3, None))
+        taken, passed = (state.floats(name, len(similarity), bins) for name in ("taken", "passed"))
+        return cls(similarity, taken, passed, micro, base, state.flag("is_known"))
+
+
+@dataclass(frozen=True, slots=True)
+class Gains:
+    """Log-likelihood won of late by each part on lists it had not learned from, in nats.
+
+    Args:
+        own: Won by the same request's own evidence, on requests asked again; starts with a head start, which fades.
+        reach: Won by the neighbours' evidence, on requests never asked before.
+        micro: Won by the micro adapter, on the same.
+        base: Won by the base adapter, on the same.
+        lists: Lists learned from, ever.
+    """
+
+    own: float = 0.0
+    reach: float = 0.0
+    micro: float = 0.0
+    base: float = 0.0
+    lists: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Belief:
+    """Everything learned from lists.
+
+    Args:
+        mean: Of the Gaussian posterior over the p parameters, shape (p,).
+        precision: Its inverse covariance, shape (p, p).
+        gains: What each part has won.
+    """
+
+    mean: Doubles
+    precision: Doubles
+    gains: Gains
+
+    def state(self) -> State:
+        """Return everything needed to come back bit for bit."""
+        gains = self.gains
+        return State(
+            {
+                "mean": self.mean,
+                "precision": self.precision,
+                "gains": np.array([gains.own, gains.reach, gains.micro, gains.base]),
+                "lists": gains.lists,
+            }
+        )
+
+    @classmethod
+    def from_state(cls, state: State, size: int | None = None) -> Belief:
+        """Return the belief that `state` was taken from, over `size` parameters; over any number when None.
+
+        Raises:
+            StoreError: the state is incomplete, or its parts do not fit together.
+        """
+        mean = state.doubles("mean", size)
+        own, reach, micro, base = state.doubles("gains", 4).tolist()
+        gains = Gains(own, reach, micro, base, state.whole("lists"))
+        return cls(mean, state.doubles("precision", len(mean), len(mean)), gains)
