@@ -213,15 +213,19 @@ class ReasoningBank:
             InvalidValue: NaN or infinity, `k` below 1, or a confidence outside [0, 1]; nothing is touched.
         """
         now = finite(now, "now")
-        catalog = self._catalog
         matches = self.search(query, k, min_confidence=min_confidence)
-        for place, match in enumerate(matches):
-            record = catalog.get(match.pattern.id)
+        touched = self.touch([match.pattern.id for match in matches], now=now)
+        return [replace(match, pattern=pattern) for match, pattern in zip(matches, touched, strict=True)]
+
+    def touch(self, pattern_ids: Iterable[int], *, now: float = 0.0) -> list[LearnedPattern]:
+        """Count an access at `now` (seconds) for each of these patterns, and return them; unknown ones are left out."""
+        catalog, touched = self._catalog, []
+        for pattern_id in pattern_ids:
+            record = catalog.get(self._survivors.get(pattern_id, pattern_id))
             if record is not None:
-                touched = replace(record, pattern=record.pattern.touch(now))
-                catalog.renew(touched)
-                matches[place] = replace(match, pattern=touched.pattern)
-        return matches
+                catalog.renew(replace(record, pattern=record.pattern.touch(now)))
+                touched.append(record.pattern.touch(now))
+        return touched
 
     def take_accesses(self, since: ReasoningBank, until: ReasoningBank) -> None:
         """Count here, in a bank that grew out of `since`, the accesses that `until` counted since it was `since`.
