@@ -157,11 +157,13 @@ def votes(width: int = D) -> VoteMemory:
     made = VoteMemory(width)
     for number in range(5):
         showings = [Showing("a", 1.0), Showing(IDS[number], 0.0, 0.3)]
-        made.record(QUERIES[number % 4, :width], showings, f"text {number}" if number % 2 else None)
+        subject = f"u{number % 2}" if number else None
+        made.record(QUERIES[number % 4, :width], showings, f"text {number}" if number % 2 else None, subject=subject)
     return made
 
 
 def use_votes(made: VoteMemory) -> list[object]:
+    made.record(QUERIES[1], [Showing("c", 0.5)], subject="u1")
     receipt = made.record(QUERIES[9], [Showing("b", 0.5)])
     evidence = [made.look_up(x) for x in QUERIES]
     made.withdraw(receipt)

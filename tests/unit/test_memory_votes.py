@@ -23,7 +23,8 @@ def at(degrees: float) -> np.ndarray:
 
 
 def as_written(votes: VoteMemory) -> dict[str, object]:
-    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in votes.state().items()}
+    plain = {np.ndarray: lambda value: value.tolist(), State: digest}
+    return {name: plain.get(type(value), lambda it: it)(value) for name, value in votes.state().items()}
 
 
 def by_hand(past, query, config):
@@ -155,6 +156,72 @@ def test_withdrawing_more_than_is_left_never_goes_below_nothing():
     assert votes.look_up(at(20.0)).taken.max() == 1.0
 
 
+def test_the_latest_opinion_of_a_subject_counts_once_however_often_it_is_given():
+    often, once = VoteMemory(2), VoteMemory(2)
+    for reward in (1.0, 0.0, 0.25, 1.0, 0.5):
+        often.record(EAST, [Showing("a", reward), Showing("b", 1.0 - reward, 0.5)], subject="u1")
+    once.record(EAST, [Showing("a", 0.5), Showing("b", 0.5, 0.5)], subject="u1")
+    for votes in (often, once):
+        votes.record(EAST, [Showing("a", 1.0)], subject="u2")
+        votes.record(EAST, [Showing("a", 1.0)])
+        votes.record(NORTH, [Showing("a", 1.0)], subject="u1")
+    for x in (EAST, at(1.0), at(20.0), NORTH):
+        assert often.look_up(x).items == once.look_up(x).items
+        assert often.look_up(x).taken.tolist() == once.look_up(x).taken.tolist()
+        assert often.look_up(x).passed.tolist() == once.look_up(x).passed.tolist()
+    assert once.look_up(EAST).rows(["a"])[0][0, 0] == 2.5
+
+
+def test_without_a_subject_every_outcome_counts():
+    votes = VoteMemory(2)
+    receipts = [votes.record(EAST, [Showing("a", 1.0)]) for _ in range(3)]
+    assert votes.look_up(EAST).taken[0, 0] == 3.0
+    assert receipts[0] == receipts[2]
+    assert votes.state().child("opinions").whole("next_serial") == 0
+
+
+def test_an_opinion_that_was_replaced_cannot_be_withdrawn_and_the_latest_can_once():
+    votes = VoteMemory(2)
+    first = votes.record(EAST, [Showing("a", 1.0)], subject="u1")
+    same_again = votes.record(EAST, [Showing("a", 1.0)], subject="u1")
+    before = digest(votes.state())
+    assert not votes.withdraw(first)
+    assert digest(votes.state()) == before
+    assert votes.withdraw(same_again)
+    assert votes.look_up(EAST).items == ()
+    assert not votes.withdraw(same_again)
+    votes.record(EAST, [Showing("a", 0.5)], subject="u1")
+    assert votes.look_up(EAST).taken[0, 0] == 0.5
+    assert votes.look_up(at(20.0)).taken.max() == 0.5
+
+
+def test_receipts_hold_across_a_restart():
+    votes = VoteMemory(2)
+    first = votes.record(EAST, [Showing("a", 1.0)], subject="u1")
+    last = votes.record(EAST, [Showing("b", 1.0)], subject="u1")
+    other = votes.record(EAST, [Showing("b", 1.0)], subject="u2")
+    again = VoteMemory.from_state(votes.state())
+    assert [again.withdraw(receipt) for receipt in (first, last, other, other)] == [False, True, True, False]
+    assert again.look_up(EAST).items == ()
+
+
+def test_one_subject_never_counts_twice_however_it_goes_about_it():
+    votes = VoteMemory(2, VoteConfig(capacity=4))
+    for number in range(500):
+        votes.record(at(12.0 * (number * number % 7)), [Showing("a", 1.0)], subject="u1")
+        assert votes.state().wholes("visits", None).max() == 1
+
+
+def test_opinions_are_forgotten_beyond_their_bound_and_their_votes_stay():
+    votes = VoteMemory(2, VoteConfig(capacity=3))
+    receipts = [votes.record(EAST, [Showing("a", 1.0)], subject=f"u{number}") for number in range(9)]
+    assert votes.state().child("opinions").texts("subjects") == [f"u{number}" for number in range(3, 9)]
+    assert votes.look_up(EAST).taken[0, 0] == 9.0
+    assert not votes.withdraw(receipts[0])
+    assert votes.withdraw(receipts[3])
+    assert votes.look_up(EAST).taken[0, 0] == 8.0
+
+
 def test_requests_with_words_move_into_a_new_space_with_what_they_took():
     votes = VoteMemory(2)
     votes.record(EAST, [Showing("a", 1.0)], text="east")
@@ -195,6 +262,9 @@ def test_bad_input_is_refused_and_changes_nothing(request_vector, showing, error
     before = digest(votes.state())
     with pytest.raises(error):
         votes.record(request_vector, [Showing("b", 1.0), showing])
+    assert digest(votes.state()) == before
+    with pytest.raises(InvalidValue):
+        votes.record(EAST, [Showing("b", 1.0)], subject=7)
     assert digest(votes.state()) == before
     if showing == Showing("a", 1.0):
         with pytest.raises(error):

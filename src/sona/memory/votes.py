@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from sona.checks import Floats, fraction, matrix, setting_whole, vector
 from sona.config import VoteConfig
 from sona.errors import InvalidValue, StoreError
+from sona.memory.opinions import Opinions
+from sona.memory.shelf import Record, Rows, Shelf, Showing, shelf_from_state, shelf_state
 from sona.state import State
+from sona.types import require_text_or_none
 
-Rows = npt.NDArray[np.int64]
-Doubles = npt.NDArray[np.float64]
-_NOTHING = 1e-9  # what rounding leaves of evidence that was taken back
+__all__ = ["Evidence", "Receipt", "Showing", "VoteMemory", "unit"]
+
+_OPINIONS_PER_REQUEST = 2  # of the capacity; see `Opinions` for why two
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,54 +55,27 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Showing:
-    """One item shown for a request: what it earned, and the chance that it was looked at."""
-
-    item: str
-    reward: float
-    examined: float = 1.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Record:
-    # One past request. Never changed, only replaced, so that readers need no lock.
-    number: int
-    request: Floats  # (d,)
-    text: str | None
-    visits: int
-    items: Rows  # (m,) places in the shelf's names
-    sums: Doubles  # (m, 2) taken and passed
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Shelf:
-    # The records and the names their items are places in; both lists only grow, and are replaced together.
-    records: list[_Record]
-    names: list[str]
-    place_of: dict[str, int]
-
-    def place(self, item: str) -> int:
-        place = self.place_of.get(item)
-        if place is None:
-            place = len(self.names)
-            self.names.append(item)
-            self.place_of[item] = place
-        return place
-
-
-@dataclass(frozen=True, slots=True)
 class Receipt:
-    """Names one recorded showing, so that it can be taken back when its feedback is amended."""
+    """Names one recorded outcome, so that it can be taken back when its feedback is amended.
+
+    Args:
+        number: The request's.
+        showings: What was recorded.
+        subject: Whose opinion it is; None when nobody was named.
+        serial: The opinion's; -1 when nobody was named.
+    """
 
     number: int
     showings: tuple[Showing, ...]
+    subject: str | None = None
+    serial: int = -1
 
 
 class VoteMemory:
     """Remembers what past requests took; neutral for a request without neighbours.
 
-    Bounded (the oldest request goes first) and deduplicated (a request asked again adds to its own record).
-    Readers never lock; writers take turns, which the caller sees to.
+    Bounded (the oldest request goes first) and deduplicated (a request asked again adds to its own record; what a
+    named subject thinks of a request counts once). Readers never lock; writers take turns, which the caller sees to.
 
     Args:
         hidden_dim: Width d of the requests.
@@ -124,7 +99,8 @@ class VoteMemory:
         self._dim = hidden_dim
         self._edges = np.asarray(self.config.similarity_edges, np.float32)
         self._requests = np.zeros((min(64, self.config.capacity), hidden_dim), np.float32)
-        self._shelf = _Shelf([], [], {})
+        self._shelf = Shelf([], [], {})
+        self._opinions = Opinions(_OPINIONS_PER_REQUEST * self.config.capacity)
         self._next_number = 0
         self._evicted = 0
 
@@ -171,7 +147,7 @@ class VoteMemory:
         """Number of similarity bins, the same request included."""
         return 1 + len(self._edges)
 
-    def _nearest(self, records: list[_Record], x: Floats) -> tuple[list[_Record], Rows]:
+    def _nearest(self, records: list[Record], x: Floats) -> tuple[list[Record], Rows]:
         # The nearest past requests with their bin. A writer may be at work: each record is read once.
         requests = self._requests
         count = min(len(records), len(requests))
@@ -188,20 +164,28 @@ class VoteMemory:
         kept = found >= self._edges[0]
         return [record for record, is_near in zip(chosen, kept.tolist(), strict=True) if is_near], columns[kept]
 
-    def record(self, x: Floats, showings: Iterable[Showing], text: str | None = None) -> Receipt:
+    def record(
+        self, x: Floats, showings: Iterable[Showing], text: str | None = None, *, subject: str | None = None
+    ) -> Receipt:
         """Add one request's outcome, to its own record when it was asked before.
+
+        The latest opinion of a subject about one record counts once: an earlier one of the same subject is taken
+        back first. See `Opinions` for how long it is known whose was whose.
 
         Args:
             x: The request, shape (d,).
             showings: What was shown, and what it earned.
             text: The request in words, if it had any; kept so that it can be embedded anew.
+            subject: Whose opinion it is; None when nobody is named, and then every outcome counts.
 
         Returns:
             A receipt for `withdraw`.
 
         Raises:
-            InvalidValue: a reward or look outside [0, 1], or a vector that cannot be used; nothing was changed.
+            InvalidValue: a reward or look outside [0, 1], a vector that cannot be used, or a subject that is not
+                text; nothing was changed.
         """
+        require_text_or_none(subject, "subject")
         checked = tuple(
             Showing(showing.item, fraction(showing.reward, "reward"), fraction(showing.examined, "examined"))
             for showing in showings
@@ -212,17 +196,28 @@ class VoteMemory:
             slot = self._make_room(request, text)
         shelf = self._shelf
         record = shelf.records[slot]
-        shelf.records[slot] = _added(shelf, replace(record, visits=record.visits + 1), checked, 1.0)
-        return Receipt(record.number, checked)
+        earlier = None if subject is None else self._opinions.held(record.number, subject)
+        if earlier is not None:
+            record = shelf.moved(record, earlier.showings, -1)
+        shelf.records[slot] = shelf.moved(record, checked, 1)
+        if subject is None:
+            return Receipt(record.number, checked)
+        return Receipt(record.number, checked, subject, self._opinions.hold(record.number, subject, checked).serial)
 
     def withdraw(self, receipt: Receipt) -> bool:
-        """Take one recorded outcome back; False when its request has made room for newer ones meanwhile."""
+        """Take one recorded outcome back.
+
+        Returns:
+            False, and nothing changed, when its request has made room for newer ones meanwhile, or when the subject
+            has another opinion by now, or so many others have one that it is no longer known which was whose.
+        """
         shelf, slot = self._shelf, receipt.number % self.config.capacity
         if slot >= len(shelf.records) or shelf.records[slot].number != receipt.number:
             return False
-        record = shelf.records[slot]
-        fewer = replace(record, visits=max(record.visits - 1, 0))
-        shelf.records[slot] = _added(shelf, fewer, receipt.showings, -1.0)
+        subject = receipt.subject
+        if subject is not None and not self._opinions.drop(receipt.number, subject, receipt.serial):
+            return False
+        shelf.records[slot] = shelf.moved(shelf.records[slot], receipt.showings, -1)
         return True
 
     def _same(self, request: Floats) -> int | None:
@@ -239,7 +234,7 @@ class VoteMemory:
         return None
 
     def _make_room(self, request: Floats, text: str | None) -> int:
-        record = _Record(self._next_number, request, text, 0, np.zeros(0, np.int64), np.zeros((0, 2)))
+        record = Record(self._next_number, request, text, 0, np.zeros(0, np.int64), np.zeros((0, 2)))
         self._next_number += 1
         records = self._shelf.records
         count = len(records)
@@ -253,19 +248,11 @@ class VoteMemory:
             return count
         slot = record.number % self.config.capacity
         if self._evicted % self.config.capacity == 0:
-            self._tidy()
+            self._shelf = self._shelf.tidied()  # once every time all records have been replaced
         self._evicted += 1
         self._shelf.records[slot] = record  # before the row: a reader that sees the old row re-reads the request
         self._requests[slot] = request
         return slot
-
-    def _tidy(self) -> None:
-        # Names that no record holds any more are let go of, once every time all records have been replaced.
-        old, fresh = self._shelf, _Shelf([], [], {})
-        for record in old.records:
-            items = np.array([fresh.place(old.names[place]) for place in record.items.tolist()], np.int64)
-            fresh.records.append(replace(record, items=items))
-        self._shelf = fresh
 
     def re_embed(self, embed: Callable[[list[str]], Floats]) -> int:
         """Give every request that has a text a new vector, and return how many; what the requests took stays.
@@ -297,19 +284,11 @@ class VoteMemory:
 
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
-        records, names = self._shelf.records, self._shelf.names
-        sums = np.concatenate([np.zeros((0, 2)), *(record.sums for record in records)])
+        shelf = shelf_state(self._shelf.records, self._shelf.names, self._dim)
         return State(
             {
-                "hidden_dim": self._dim,
-                "requests": self.requests,
-                "numbers": np.array([record.number for record in records], np.int64),
-                "visits": np.array([record.visits for record in records], np.int64),
-                "sizes": np.array([len(record.items) for record in records], np.int64),
-                "texts": [record.text for record in records],
-                "names": list(names),
-                "items": np.concatenate([np.zeros(0, np.int64), *(record.items for record in records)]),
-                "sums": sums,
+                **dict(shelf.items()),
+                "opinions": self._opinions.state(),
                 "next_number": self._next_number,
                 "evicted": self._evicted,
             }
@@ -323,31 +302,24 @@ class VoteMemory:
             StoreError: the state is incomplete or does not fit `config`.
         """
         memory = cls(state.whole("hidden_dim"), config)
-        requests = state.floats("requests", None, memory._dim)
-        count = len(requests)
-        if count > memory.config.capacity:
-            raise StoreError(f"saved state: {count} requests, but the capacity is {memory.config.capacity}")
-        numbers, visits, sizes = (state.wholes(name, count) for name in ("numbers", "visits", "sizes"))
-        items, texts, names = state.wholes("items", None), state.listing("texts"), state.texts("names")
-        sums = state.doubles("sums", len(items), 2)
-        if int(sizes.sum()) != len(items) or len(texts) != count or (len(items) and items.max() >= len(names)):
-            raise StoreError("saved state: the votes do not add up")
-        memory._requests = np.zeros((max(min(64, memory.config.capacity), count), memory._dim), np.float32)
-        memory._requests[:count] = requests
-        ends = np.cumsum(sizes)[:-1]
-        parts = zip(np.split(items, ends), np.split(sums, ends), strict=True) if count else iter(())
-        records = [
-            _Record(int(numbers[row]), requests[row], _text(texts[row]), int(visits[row]), *part)
-            for row, part in enumerate(parts)
-        ]
-        memory._shelf = _Shelf(records, names, {name: place for place, name in enumerate(names)})
+        shelf = shelf_from_state(state)
+        if len(shelf.records) > memory.config.capacity:
+            raise StoreError(
+                f"saved state: {len(shelf.records)} requests, but the capacity is {memory.config.capacity}"
+            )
+        memory._requests, memory._shelf = memory._matrix(shelf.records), shelf
+        memory._opinions = Opinions.from_state(state.child("opinions"), memory._opinions.capacity)
         memory._next_number = state.whole("next_number")
         memory._evicted = state.whole("evicted")
         return memory
 
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    def _matrix(self, records: Sequence[Record]) -> Floats:
+        # The requests as rows, with room for more.
+        count = len(records)
+        requests = np.zeros((max(min(64, self.config.capacity), count), self._dim), np.float32)
+        for slot, record in enumerate(records):
+            requests[slot] = record.request
+        return requests
 
 
 def unit(x: Floats) -> Floats:
@@ -359,17 +331,3 @@ def unit(x: Floats) -> Floats:
     length = np.sqrt(np.einsum("...d,...d->...", x, x, dtype=np.float64))[..., None].astype(np.float32)
     result: Floats = np.divide(x, length, out=np.zeros_like(x), where=length > 0.0)
     return result
-
-
-def _added(shelf: _Shelf, record: _Record, showings: Iterable[Showing], sign: float) -> _Record:
-    # Taking back what was added returns to what was there; an item with nothing left is dropped.
-    sums = dict(zip(record.items.tolist(), record.sums.tolist(), strict=True))
-    for showing in showings:
-        place = shelf.place(showing.item)
-        taken, passed = sums.get(place, (0.0, 0.0))
-        taken = max(taken + sign * showing.reward, 0.0)
-        passed = max(passed + sign * (1.0 - showing.reward) * showing.examined, 0.0)
-        sums[place] = [taken, passed]
-    kept = {place: pair for place, pair in sums.items() if max(pair) >= _NOTHING}
-    items = np.fromiter(kept, np.int64, len(kept))
-    return replace(record, items=items, sums=np.array(list(kept.values()), np.float64).reshape(-1, 2))
