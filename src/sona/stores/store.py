@@ -39,6 +39,11 @@ def require_bytes(value: bytes, what: str) -> None:
         raise InvalidValue(f"{what}: expected at most {LARGEST_BYTES} bytes, got {type(value).__name__}")
 
 
+def moment(at: float) -> float:
+    """Return `at` as finite seconds, without the sign of zero, which SQLite does not keep; or raise InvalidValue."""
+    return finite(at, "at") + 0.0
+
+
 class Durability(enum.StrEnum):
     """What can be lost at most: by the death of the process, and by a power cut.
 
@@ -87,7 +92,7 @@ class Event:
         """Refuse what no store can keep."""
         whole(self.seq, "seq", 1, LARGEST_ID)
         nonempty_text(self.kind, "kind")
-        finite(self.at, "at")
+        object.__setattr__(self, "at", moment(self.at))
         require_text_or_none(self.subject, "subject")
         if self.trajectory_id is not None:
             whole(self.trajectory_id, "trajectory_id", 0, LARGEST_ID)
@@ -116,7 +121,7 @@ class Snapshot:
     def __post_init__(self) -> None:
         """Refuse what no store can keep."""
         whole(self.seq, "seq", 0, LARGEST_ID)
-        finite(self.at, "at")
+        object.__setattr__(self, "at", moment(self.at))
         require_bytes(self.data, "data")
 
 
@@ -152,7 +157,7 @@ class VersionRecord:
         whole(self.id, "version id", 0, LARGEST_ID)
         if self.parent is not None:
             whole(self.parent, "parent", 0, LARGEST_ID)
-        finite(self.at, "at")
+        object.__setattr__(self, "at", moment(self.at))
         whole(self.seq, "seq", 0, LARGEST_ID)
         whole(self.trajectories, "trajectories", 0, LARGEST_ID)
 

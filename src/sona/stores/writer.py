@@ -136,7 +136,8 @@ class Writer(Generic[T]):
             StoreError: it was not taken in, or could not be written within the limit.
         """
         with self._lock:
-            self._hasten(0.0)
+            if self._waiting:
+                self._hasten(0.0)
             self._done.wait_for(lambda: self._written_seq >= seq or self._last_seq < seq, self._limit_s)
             if self._last_seq < seq:
                 raise StoreError(f"event {seq} was not taken in: {self._last_error or 'the queue was full'}")
@@ -185,12 +186,16 @@ class Writer(Generic[T]):
             while True:
                 if self._is_stopping and (self._is_given_up or not self._waiting):
                     return False
+                if not self._waiting:
+                    self._due = math.inf
+                    self._work.wait()
+                    continue
                 due = max(0.0 if self._is_stopping else self._due, self._retry_at)
-                pause_s = due - time.monotonic() if self._waiting else math.inf
+                pause_s = due - time.monotonic()
                 if pause_s <= 0.0:
                     self._due = math.inf
                     return True
-                self._work.wait(None if pause_s == math.inf else pause_s)
+                self._work.wait(min(pause_s, _LONGEST_PAUSE_S))
 
     def _make(self) -> None:
         if self._made:  # a batch that could not be written yet
