@@ -60,5 +60,5 @@ class Answered:
         """
         answered = cls()
         answered.served, answered.answered = state.wholes("counts", 2, 2).tolist()
-        answered._excess = Sequence.from_state(state.child("excess"))
+        answered._excess = Sequence.from_state(state.child("excess"), 1.0)
         return answered

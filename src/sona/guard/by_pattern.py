@@ -21,15 +21,10 @@ class PatternLift:
 
 
 class PatternComparisons:
-    """Compares within each of the most active patterns; a new one takes the place of the least active.
+    """Compares within each of the most active patterns; a new one takes the place of the least active."""
 
-    Args:
-        reach: See Comparison.
-    """
-
-    def __init__(self, reach: float) -> None:
+    def __init__(self) -> None:
         """Start without patterns."""
-        self._reach = reach
         self._serials: dict[int, int] = {}
         self._comparisons: dict[int, Comparison] = {}
         self._next_serial = 1
@@ -50,7 +45,7 @@ class PatternComparisons:
             least = min(self._serials, key=lambda held: self._comparisons[self._serials[held]].trials)
             del self._comparisons[self._serials.pop(least)]
         self._serials[pattern_id] = self._next_serial
-        self._comparisons[self._next_serial] = Comparison(self._reach)
+        self._comparisons[self._next_serial] = Comparison()
         self._next_serial += 1
 
     def amend(self, old: Trial, new: Trial, noted: Noted) -> None:
@@ -70,7 +65,6 @@ class PatternComparisons:
         held = {str(pattern): self._comparisons[serial].state() for pattern, serial in self._serials.items()}
         return State(
             {
-                "reach": self._reach,
                 "patterns": list(self._serials),
                 "serials": list(self._serials.values()),
                 "comparisons": State(held),
@@ -85,7 +79,7 @@ class PatternComparisons:
         Raises:
             StoreError: the state is incomplete or damaged.
         """
-        patterns = cls(state.number("reach"))
+        patterns = cls()
         held, serials = state.listing("patterns"), state.listing("serials")
         comparisons = state.child("comparisons")
         if len(held) != len(serials):

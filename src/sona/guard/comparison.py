@@ -1,8 +1,12 @@
 """What learned answers change, from requests that a keyed draw gave one answer or the other.
 
-Every compared request adds W = exposure times its doubly robust effect (see `trial.weighed`); the gain is the sum of
-W, the lift is the gain over the sum of exposures: what a learned answer earns more than the frozen one would have,
-on average over the learned answers shown. Both come with bounds that hold at every moment at once.
+Every compared request estimates its own effect without bias (see `trial.weighed`). A comparison keeps a weighted sum
+of those effects, with bounds that hold at every moment at once. Two weights are in use, with e the exposure:
+
+- `contested`, e (1 - e): requests count by how open it was which answer they got. Chance then has least to say, and
+  no residual goes farther than 1, whatever share is held out. The mean with these weights is the lift: while the
+  exposure stays as it is, the plain mean of what a learned answer earns more than the frozen one.
+- `exposed`, e: the sum is what showing learned answers has gained, all in all; the budget goes by it.
 
 Two reductions of chance are exact, and taken on the first visit of a unit. Identical lists have no effect. What a
 common beginning earns is the same under either list as long as what people do there does not depend on what follows,
@@ -12,10 +16,13 @@ unit; then the whole quality is compared.
 
 The visits of a unit are compared in layers (see `visits`), each with a share of the level, and the bounds add up. For
 later visits this takes it that one unit alone hardly moves the exposure.
+
+Sources: Li, Morgan, Zaslavsky 2018, Balancing Covariates via Propensity Score Weighting (weights e (1 - e)).
 """
 
 from __future__ import annotations
 
+import enum
 import math
 from dataclasses import dataclass
 
@@ -24,42 +31,49 @@ import numpy as np
 from sona.errors import StoreError
 from sona.guard.layers import Group, Layer, groups_from_state, groups_state
 from sona.guard.sequence import Bounds, Step
-from sona.guard.trial import Expected, Trial, weighed
+from sona.guard.trial import Expected, Trial, Weighed, weighed
 from sona.guard.visits import CAPACITY, layer_of, share_of, size_of
 from sona.state import Plain, State
 
-_MOST_MORE = 2**30
+_MOST_MORE = 2**40
+
+
+class Weights(enum.StrEnum):
+    """What a request counts for."""
+
+    CONTESTED = "contested"
+    EXPOSED = "exposed"
 
 
 @dataclass(frozen=True, slots=True)
 class Lift:
-    """What a learned answer earns more than the frozen one, on average over the learned answers shown.
+    """A weighted mean effect with its interval.
 
     Args:
         trials: Compared requests behind it.
-        value: The estimate; None before anything was exposed.
-        low: Lower bound, in [-1, 1].
-        high: Upper bound.
-        exposed: Sum of the exposures.
+        value: The estimate; None before anything was compared.
+        low: Lower bound, at least -1.
+        high: Upper bound, at most 1.
     """
 
     trials: int
     value: float | None
     low: float
     high: float
-    exposed: float
 
 
 class Comparison:
     """Estimates what learned answers gain, with bounds that are valid whenever one looks.
 
     Args:
-        reach: Greatest odds of exposure, exposure / (1 - exposure), there will ever be; at least 1.
+        weights: What a request counts for.
+        reach: Greatest odds of exposure, exposure / (1 - exposure), there will ever be; for weights `exposed` only.
     """
 
-    def __init__(self, reach: float) -> None:
+    def __init__(self, weights: Weights = Weights.CONTESTED, reach: float = 1.0) -> None:
         """Start without evidence."""
-        self.reach = max(1.0, reach)
+        self.weights = weights
+        self.reach = max(1.0, reach) if weights is Weights.EXPOSED else 1.0
         self._layers: dict[int, Layer] = {}
         self._groups: dict[int, Group] = {}
         self._trials = 0
@@ -76,18 +90,20 @@ class Comparison:
         """Count a trial; return what was expected of it, to be given back when it is amended."""
         layer = self._layer(layer_of(trial.visit))
         known = _said(trial)
-        learned, frozen = layer.means.predicted(known.prefix)
-        expected = Expected(learned, frozen)
-        step = weighed(known, expected)
-        stake = 0.0 if known.is_identical else trial.exposure * frozen
-        self._place(trial, step, stake)
+        expected = Expected(*layer.means.predicted(known.prefix))
+        one = self._weighed(known, expected)
+        self._place(trial, one)
         if not known.is_identical:
             layer.means.add(known.arm, known.prefix, known.surplus)
             self._spread[known.arm] += _square(known, expected)
         self._seen[known.arm] += 1
         self._trials += 1
-        self._stake += stake
+        self._stake += one.stake
         return expected
+
+    def _weighed(self, trial: Trial, expected: Expected) -> Weighed:
+        is_contested = self.weights is Weights.CONTESTED
+        return weighed(trial, expected, trial.exposure * (1.0 - trial.exposure if is_contested else 1.0))
 
     def amend(self, old: Trial, new: Trial, expected: Expected) -> None:
         """Move every sum by what an amended outcome changes; all but quality and common are those of `old`."""
@@ -95,74 +111,76 @@ class Comparison:
         if before.is_identical:
             return
         layer = self._layer(layer_of(old.visit))
-        first, second = weighed(before, expected), weighed(after, expected)
         layer.means.add(before.arm, before.prefix, after.surplus - before.surplus, count=0.0)
         self._spread[before.arm] += _square(after, expected) - _square(before, expected)
-        self._put_right(old, first, second)
+        self._put_right(old, self._weighed(before, expected).step, self._weighed(after, expected).step)
 
     def _layer(self, number: int) -> Layer:
         if number not in self._layers:
             self._layers[number] = Layer(self.reach)
         return self._layers[number]
 
-    def _place(self, trial: Trial, step: Step, stake: float) -> None:
+    def _place(self, trial: Trial, one: Weighed) -> None:
         number = layer_of(trial.visit)
+        layer = self._layers[number]
         if size_of(number) == 1:
-            self._layers[number].count(step, trial.exposure, stake)
+            layer.band(one.step).count(one)
             return
         group = self._groups.pop(trial.unit, None)
-        if group is None or group.layer != number:
-            group = Group(number)
-        group = group.grown(step, trial.exposure, stake)
+        group = group.grown(one) if group is not None and group.layer == number else Group(number, 1, one)
         self._groups[trial.unit] = group
         if len(self._groups) > CAPACITY:
             del self._groups[next(iter(self._groups))]
         if group.is_complete:
-            self._layers[number].count(group.mean(), group.exposed / group.count, group.stake / group.count)
+            mean = group.mean()
+            layer.band(mean.step).count(mean)
 
     def _put_right(self, trial: Trial, old: Step, new: Step) -> None:
         number = layer_of(trial.visit)
+        layer = self._layers[number]
         if size_of(number) == 1:
-            self._layers[number].sequence.replace(old, new)
+            layer.band(old).sequence.replace(old, new)
             return
         group = self._groups.get(trial.unit)
         if group is None or group.layer != number:
             return  # a group of long ago: it stays as it was counted
         moved = group.moved(new.value - old.value)
         if group.is_complete:
-            self._layers[number].sequence.replace(group.mean(), moved.mean())
+            before = group.mean().step
+            layer.band(before).sequence.replace(before, moved.mean().step)
         self._groups[trial.unit] = moved
 
     def gain(self, level_low: float, level_high: float) -> Bounds:
-        """Return the gain with bounds; each is ever wrong with a chance of at most its level, in (0, 1)."""
+        """Return the sum with bounds; each is ever wrong with a chance of at most its level, in (0, 1)."""
         found = [
             layer.bounds(level_low * share_of(number), level_high * share_of(number))
             for number, layer in sorted(self._layers.items())
-            if layer.sequence.count
+            if not layer.is_empty
         ]
         return Bounds(sum(b.total for b in found), sum(b.low for b in found), sum(b.high for b in found))
 
     def lift(self, alpha: float) -> Lift:
-        """Return the lift with a two-sided interval that ever misses with a chance of at most `alpha`."""
-        gain, exposed = self.gain(alpha / 2.0, alpha / 2.0), self.exposed
-        if exposed == 0.0:
-            return Lift(self._trials, None, -1.0, 1.0, 0.0)
-        return Lift(self._trials, gain.total / exposed, gain.low / exposed, gain.high / exposed, exposed)
+        """Return the mean with a two-sided interval that ever misses with a chance of at most `alpha`."""
+        gain, weight = self.gain(alpha / 2.0, alpha / 2.0), self.weight
+        if weight == 0.0:
+            return Lift(self._trials, None, -1.0, 1.0)
+        return Lift(self._trials, gain.total / weight, max(gain.low / weight, -1.0), min(gain.high / weight, 1.0))
 
     @property
-    def exposed(self) -> float:
-        """Sum of the exposures of what is counted."""
-        return sum(layer.exposed for _, layer in sorted(self._layers.items()))
+    def weight(self) -> float:
+        """Sum of the weights of what is counted."""
+        return sum(band.weight for _, layer in sorted(self._layers.items()) for band in layer.bands)
 
     def loss(self, level: float) -> float:
         """Return an upper bound at `level` of what learned answers have cost so far; at least 0.
 
         It is never more than what frozen lists are expected to have earned in their place; what waits in unfinished
-        groups is taken for lost.
+        groups, and what a group weighs beyond one, is taken for lost.
         """
-        counted = sum(layer.stake for _, layer in sorted(self._layers.items()))
-        waiting = max(self._stake - counted, 0.0)
-        return min(self._stake, max(-self.gain(level, level).low, 0.0) + waiting)
+        layers = sorted(self._layers.items())
+        counted = sum(band.stake for _, layer in layers for band in layer.bands)
+        lost = sum(layer.loss(level * share_of(number)) for number, layer in layers if not layer.is_empty)
+        return min(max(lost, 0.0) + max(self._stake - counted, 0.0), self._stake)
 
     def required(self, alpha: float, exposure: float) -> int | None:
         """Return how many more requests, of units not seen before, would show the observed lift; None if none would.
@@ -172,12 +190,11 @@ class Comparison:
         lift = self.lift(alpha)
         if not lift.value or not 0.0 < exposure < 1.0 or lift.low > 0.0 or lift.high < 0.0:
             return None
-        step = self._typical(lift.value, exposure)
-        sign = math.copysign(1.0, lift.value)
+        one = self._typical(lift.value, exposure)
 
         def is_shown(times: int) -> bool:
-            found = self._after(step, times, alpha / 2.0)
-            return found.low > 0.0 if sign > 0.0 else found.high < 0.0
+            found = self._after(one, times, alpha / 2.0)
+            return found.low > 0.0 or found.high < 0.0
 
         more = 1
         while not is_shown(more):
@@ -190,20 +207,17 @@ class Comparison:
             low, more = (low, middle) if is_shown(middle) else (middle, more)
         return more
 
-    def _typical(self, lift: float, exposure: float) -> Step:
-        odds = exposure / (1.0 - exposure)
-        learned, frozen = (
-            spread / max(seen, 1) for spread, seen in zip(self._spread[::-1], self._seen[::-1], strict=True)
-        )
-        square = exposure * learned + (1.0 - exposure) * odds * odds * frozen
-        bound = min(max(1.0, odds), self.reach)
-        return Step(exposure * lift, min(math.sqrt(square), bound), bound, bound)
+    def _typical(self, lift: float, exposure: float) -> Weighed:
+        weight = exposure * (1.0 - exposure)
+        frozen, learned = (spread / max(seen, 1) for spread, seen in zip(self._spread, self._seen, strict=True))
+        square = weight * ((1.0 - exposure) * learned + exposure * frozen)
+        return Weighed(Step(weight * lift, min(math.sqrt(square), 1.0), 1.0, 1.0), weight, 0.0, weight)
 
-    def _after(self, step: Step, times: int, level: float) -> Bounds:
+    def _after(self, one: Weighed, times: int, level: float) -> Bounds:
         own, nothing = level * share_of(0), Bounds(0.0, 0.0, 0.0)
         first = self._layers.get(0) or Layer(self.reach)
-        later = first.sequence.after(step, times).bounds(own, own)
-        now = first.bounds(own, own) if first.sequence.count else nothing
+        later = first.after(one, times).bounds(own, own)
+        now = nothing if first.is_empty else first.bounds(own, own)
         whole = self.gain(level, level)
         return Bounds(later.total, whole.low - now.low + later.low, whole.high - now.high + later.high)
 
@@ -211,6 +225,7 @@ class Comparison:
         """Return everything needed to come back bit for bit."""
         return State(
             {
+                "weights": self.weights.value,
                 "reach": self.reach,
                 "layers": State({str(number): layer.state() for number, layer in self._layers.items()}),
                 "groups": groups_state(self._groups),
@@ -227,12 +242,15 @@ class Comparison:
         Raises:
             StoreError: the state is incomplete or damaged.
         """
-        comparison = cls(state.number("reach"))
+        weights, reach = state.text("weights"), state.number("reach")
+        if weights not in set(Weights) or not reach >= 1.0:
+            raise StoreError(f"saved state: weights {weights} of reach {reach} are none of a comparison")
+        comparison = cls(Weights(weights), reach)
         layers = state.child("layers")
         for name, value in layers.items():
             if not name.isdecimal() or not isinstance(value, State):
                 raise StoreError(f"saved state: {name} is no layer")
-            comparison._layers[int(name)] = Layer.from_state(layers.child(name))
+            comparison._layers[int(name)] = Layer.from_state(layers.child(name), comparison.reach)
         comparison._groups = groups_from_state(state.child("groups"))
         comparison._trials = state.whole("trials")
         comparison._seen = state.wholes("seen", 2).tolist()

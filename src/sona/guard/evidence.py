@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sona.guard.answered import Answered
 from sona.guard.by_pattern import PatternComparisons
-from sona.guard.comparison import Comparison, Testimony
+from sona.guard.comparison import Comparison, Testimony, Weights
 from sona.guard.curve import Curve, Point
 from sona.guard.latency import Latency
 from sona.guard.offpolicy import OffPolicy
@@ -18,16 +18,17 @@ class Evidence:
     """All requests, those of each pattern, and those of the version in force, compared.
 
     Args:
-        reach: See Comparison.
+        reach: Greatest odds of exposure there will ever be.
         alpha: Level of the curve, and of all watches over versions together.
     """
 
     def __init__(self, reach: float, alpha: float) -> None:
         """Start without evidence."""
         self.alpha = alpha
-        self.whole = Comparison(reach)
-        self.patterns = PatternComparisons(reach)
-        self.watch = Watch(reach, alpha)
+        self.whole = Comparison()
+        self.exposed = Comparison(Weights.EXPOSED, reach)
+        self.patterns = PatternComparisons()
+        self.watch = Watch(alpha)
         self.policies = OffPolicy()
         self.answered = Answered()
         self.latency = Latency()
@@ -42,6 +43,7 @@ class Evidence:
         if version == self.watch.version and not self.watch.is_alarmed:
             watch = self.watch.observe(trial)
         self.answered.answer(trial)
+        self.exposed.observe(trial)
         testimony = Testimony(trial, self.whole.observe(trial), self.policies.observe(trial), pattern, watch)
         if self.curve.is_due(self.whole.trials):
             self._draw(at)
@@ -55,7 +57,8 @@ class Evidence:
     def amend(self, new: Trial, earlier: Testimony) -> None:
         """Move every sum a trial went into by what its amended outcome changes."""
         old = earlier.trial
-        self.whole.amend(old, new, earlier.expected)
+        for comparison in (self.whole, self.exposed):  # what is expected does not depend on the weights
+            comparison.amend(old, new, earlier.expected)
         self.policies.amend(old, new, earlier.quality_expected)
         if earlier.pattern is not None:
             self.patterns.amend(old, new, earlier.pattern)
@@ -67,6 +70,7 @@ class Evidence:
         return State(
             {
                 "whole": self.whole.state(),
+                "exposed": self.exposed.state(),
                 "patterns": self.patterns.state(),
                 "watch": self.watch.state(),
                 "policies": self.policies.state(),
@@ -84,9 +88,9 @@ class Evidence:
         Raises:
             StoreError: the state is incomplete or damaged.
         """
-        whole = Comparison.from_state(state.child("whole"))
-        evidence = cls(whole.reach, alpha)
-        evidence.whole = whole
+        exposed = Comparison.from_state(state.child("exposed"))
+        evidence = cls(exposed.reach, alpha)
+        evidence.whole, evidence.exposed = Comparison.from_state(state.child("whole")), exposed
         evidence.patterns = PatternComparisons.from_state(state.child("patterns"))
         evidence.watch = Watch.from_state(state.child("watch"), alpha)
         evidence.policies = OffPolicy.from_state(state.child("policies"))

@@ -179,7 +179,7 @@ class Guard:
             return _Policy(float(self._mode == "on"), 0.0, is_comparing=False)
         if self.config.holdout == 0.0:
             return _Policy(most, 0.0, is_comparing=False)
-        reach = self.evidence.whole.reach  # of the holdout the comparison was begun with
+        reach = self.evidence.exposed.reach  # of the holdout the comparison was begun with
         most = min(most, 1.0 - self.config.holdout, reach / (1.0 + reach))
         return _Policy(min(self._exposure, most), self.config.holdout, is_comparing=True)
 
@@ -247,7 +247,7 @@ class Guard:
         """Return where the budget stands."""
         frozen = self.evidence.policies.means.predicted(0)[1]
         allowed = self.config.budget * self.known * frozen
-        return Account(self.known, frozen, self.evidence.whole.loss(self.config.alpha), allowed)
+        return Account(self.known, frozen, self.evidence.exposed.loss(self.config.alpha), allowed)
 
     def report(self) -> Report:
         """Return what is known now: the verdict, and what it rests on."""

@@ -88,7 +88,7 @@ class Sequence:
         reach: Greatest `below` or `above` a step may ever have.
     """
 
-    __slots__ = ("_below", "_rates", "_reach", "_squares", "_total", "count")
+    __slots__ = ("_costs", "_rates", "_reach", "_squares", "_total", "count")
 
     def __init__(self, reach: float) -> None:
         """Start empty."""
@@ -96,7 +96,7 @@ class Sequence:
         self._rates: Doubles = _LARGEST / reach * np.power(_RATIO, np.arange(RATES, dtype=np.float64))
         self._squares = self._rates * self._rates
         self._total = 0.0
-        self._below: Doubles = np.zeros((2, RATES))  # what chance costs at each rate: downwards, upwards
+        self._costs: Doubles = np.zeros((2, RATES))  # what chance costs at each rate, downwards and upwards
         self.count = 0
 
     @property
@@ -112,14 +112,14 @@ class Sequence:
         """
         self._check(step)
         self._total += step.value
-        self._below += self._cost(step)
+        self._costs += self._cost(step)
         self.count += 1
 
     def replace(self, old: Step, new: Step) -> None:
         """Put `new` in the place of `old`, a step added before; the bounds of both are those of the prediction."""
         self._check(new)
         self._total += new.value - old.value
-        self._below = np.maximum(self._below + (self._cost(new) - self._cost(old)), 0.0)
+        self._costs = np.maximum(self._costs + (self._cost(new) - self._cost(old)), 0.0)
 
     def _check(self, step: Step) -> None:
         slack = 1e-9 * (1.0 + self._reach)
@@ -137,31 +137,31 @@ class Sequence:
 
     def bounds(self, level_low: float, level_high: float) -> Bounds:
         """Return bounds on the sum of means; each is ever wrong with a chance of at most its level, in (0, 1)."""
-        low = self._total - deviation(self._rates, self._below[0], level_low)
-        return Bounds(self._total, low, self._total + deviation(self._rates, self._below[1], level_high))
+        low = self._total - deviation(self._rates, self._costs[0], level_low)
+        return Bounds(self._total, low, self._total + deviation(self._rates, self._costs[1], level_high))
 
     def after(self, step: Step, times: float) -> Sequence:
         """Return the sequence as it would be after `times` more steps like `step` on average."""
         later = Sequence(self._reach)
         later._total = self._total + times * step.value
-        later._below = self._below + times * self._cost(step)
-        later.count = self.count
+        later._costs = self._costs + times * self._cost(step)
+        later.count = self.count + 1
         return later
 
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
-        return State({"reach": self._reach, "total": self._total, "count": self.count, "costs": self._below})
+        return State({"total": self._total, "count": self.count, "costs": self._costs.copy()})
 
     @classmethod
-    def from_state(cls, state: State) -> Sequence:
+    def from_state(cls, state: State, reach: float) -> Sequence:
         """Return the sequence that `state` was taken from.
 
         Raises:
             StoreError: the state is incomplete or damaged.
         """
-        sequence = cls(state.number("reach"))
+        sequence = cls(reach)
         sequence._total, sequence.count = state.number("total"), state.whole("count")
-        sequence._below = state.doubles("costs", 2, RATES)
+        sequence._costs = state.doubles("costs", 2, RATES)
         return sequence
 
 

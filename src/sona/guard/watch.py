@@ -21,14 +21,13 @@ class Watch:
     """Compares the version in force with frozen answers until it is found worse.
 
     Args:
-        reach: See Comparison.
         alpha: Level of all watches together.
     """
 
-    def __init__(self, reach: float, alpha: float) -> None:
+    def __init__(self, alpha: float) -> None:
         """Begin the first watch, over version 0."""
-        self._reach, self._alpha = reach, alpha
-        self._comparison = Comparison(reach)
+        self._alpha = alpha
+        self._comparison = Comparison()
         self.number = 1
         self.version = 0
         self.is_alarmed = False
@@ -45,7 +44,7 @@ class Watch:
 
     def _renew(self) -> None:
         self.number += 1
-        self._comparison = Comparison(self._reach)
+        self._comparison = Comparison()
 
     def observe(self, trial: Trial) -> Noted:
         """Count a trial of the version in force."""
@@ -69,9 +68,9 @@ class Watch:
         if gain.high >= 0.0:
             return None
         self.is_alarmed = True
-        exposed = self._comparison.exposed
+        weight = self._comparison.weight
         return (
-            f"lift {gain.total / exposed:+.3f}, at most {gain.high / exposed:+.4f} at level {self.level:.2g}, "
+            f"lift {gain.total / weight:+.3f}, at most {gain.high / weight:+.4f} at level {self.level:.2g}, "
             f"over {self._comparison.trials} compared requests"
         )
 
@@ -94,7 +93,7 @@ class Watch:
             StoreError: the state is incomplete or damaged.
         """
         comparison = Comparison.from_state(state.child("comparison"))
-        watch = cls(comparison.reach, alpha)
+        watch = cls(alpha)
         watch._comparison = comparison
         watch.number, watch.version = max(state.whole("number"), 1), state.whole("version")
         watch.is_alarmed = state.flag("is_alarmed")
