@@ -174,13 +174,13 @@ class Comparison:
     def loss(self, level: float) -> float:
         """Return an upper bound at `level` of what learned answers have cost so far; at least 0.
 
-        It is never more than what frozen lists are expected to have earned in their place; what waits in unfinished
-        groups, and what a group weighs beyond one, is taken for lost.
+        It is never more than what frozen lists are expected to have earned in their place. What waits in unfinished
+        groups, and what a group weighs beyond one, is taken to fare like what is counted.
         """
-        layers = sorted(self._layers.items())
+        layers = [(number, layer) for number, layer in sorted(self._layers.items()) if not layer.is_empty]
         counted = sum(band.stake for _, layer in layers for band in layer.bands)
-        lost = sum(layer.loss(level * share_of(number)) for number, layer in layers if not layer.is_empty)
-        return min(max(lost, 0.0) + max(self._stake - counted, 0.0), self._stake)
+        lost = sum(layer.loss(level * share_of(number)) for number, layer in layers)
+        return self._stake * max(lost / counted, 0.0) if counted > 0.0 else self._stake
 
     def required(self, alpha: float, exposure: float) -> int | None:
         """Return how many more requests, of units not seen before, would show the observed lift; None if none would.

@@ -67,18 +67,18 @@ def _weights() -> Doubles:
 
 
 _LOG_WEIGHTS = np.log(_weights())
+_NO_COST: Doubles = np.zeros((2, RATES))
 
 
 def sharpness(u: Doubles) -> Doubles:
-    """Return h(u) = (-log(1 - u) - u) / u^2 for u in [0, 1), which is 1/2 at 0 and grows.
+    """Return h(u) = (-log(1 - u) - u) / u^2 for u in [0, 1), which grows from 1/2; below 1e-4, h(1e-4), 3e-5 above it.
 
     >>> sharpness(np.array([0.0, 0.5])).round(4).tolist()
     [0.5, 0.7726]
     """
-    safe = np.maximum(u, _SMALL)
-    large = (-np.log1p(-safe) - safe) / (safe * safe)
-    near: Doubles = np.where(u < _SMALL, 0.5 + u / 3.0 + u * u / 4.0, large)
-    return near
+    u = np.maximum(u, _SMALL)
+    found: Doubles = (-np.log1p(-u) - u) / (u * u)
+    return found
 
 
 class Sequence:
@@ -129,10 +129,10 @@ class Sequence:
 
     def _cost(self, step: Step) -> Doubles:
         if step.residual == 0.0:
-            return np.zeros((2, RATES))
+            return _NO_COST
         reach = np.array([[step.below], [step.above]])
-        cost: Doubles = sharpness(np.minimum(self._rates * reach, _LARGEST)) * self._squares
-        cost *= step.residual * step.residual
+        cost: Doubles = sharpness(self._rates * reach)
+        cost *= self._squares * (step.residual * step.residual)
         return cost
 
     def bounds(self, level_low: float, level_high: float) -> Bounds:

@@ -14,7 +14,7 @@ from sona.guard.trial import Trial
 from sona.state import State
 
 LENGTH = 1000
-_EVERY = 5
+_EVERY = 20
 
 
 class Watch:
@@ -60,7 +60,7 @@ class Watch:
     def alarm(self) -> str | None:
         """Return the reason when the version is newly found to be worse than frozen answers, else None.
 
-        Looks at every fifth trial.
+        Looks at every twentieth trial.
         """
         if self.is_alarmed or self._comparison.trials % _EVERY:
             return None
