@@ -255,7 +255,13 @@ def require_whole(path: Path, connection: sqlite3.Connection) -> None:
     _require_known(path, schema_version(connection))
     connection.execute("PRAGMA cell_size_check = ON")
     ledger = read_ledger(connection)
-    if path.stat().st_size <= _CHECKED_BYTES:
+    size = path.stat().st_size
+    (expected,) = connection.execute(
+        "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+    ).fetchone()
+    if size < expected and not _has_log(path):  # the log may hold the pages that the file lacks
+        raise _damaged(path, f"it has {size} of {expected} bytes")
+    if size <= _CHECKED_BYTES:
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise _damaged(path, found)

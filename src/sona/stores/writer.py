@@ -205,11 +205,11 @@ class Writer(Generic[T]):
         for _, make in taken:
             try:
                 self._made.append(make())
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live on
                 self._drop(len(self._made), error)
                 return
 
-    def _drop(self, first: int, error: StoreError) -> None:
+    def _drop(self, first: int, error: Exception) -> None:
         # What comes after an event that cannot be made would follow a hole.
         with self._lock:
             kept = list(itertools.islice(self._waiting, first))
@@ -224,7 +224,7 @@ class Writer(Generic[T]):
     def _write(self) -> None:
         try:
             self._commit(self._made)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live on
             self._failed(error)
             return
         with self._lock:
@@ -240,7 +240,7 @@ class Writer(Generic[T]):
                 self._due = 0.0
             self._done.notify_all()
 
-    def _failed(self, error: StoreError) -> None:
+    def _failed(self, error: Exception) -> None:
         with self._lock:
             if not self._pause_s:
                 _log.error("cannot write: %s; it is tried again until it works", error)

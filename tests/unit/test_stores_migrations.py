@@ -1,0 +1,66 @@
+"""The schema: made in numbered steps, all or none of them."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from sona.stores.migrations import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, migrate, schema_version
+
+
+@pytest.fixture
+def connection():
+    made = sqlite3.connect(":memory:", isolation_level=None)
+    yield made
+    made.close()
+
+
+def tables(connection):
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def test_a_new_file_gets_all_tables_its_owner_and_its_version(connection):
+    migrate(connection)
+    assert tables(connection) == {"events", "blobs", "snapshots", "versions", "settings", "ledger"}
+    assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+    assert schema_version(connection) == SCHEMA_VERSION == len(MIGRATIONS)
+
+
+def test_a_file_of_today_is_left_alone(connection):
+    migrate(connection)
+    before = connection.serialize()
+    migrate(connection)
+    assert connection.serialize() == before
+
+
+def second(connection):
+    connection.execute("CREATE TABLE more (x)")
+
+
+def third(connection):
+    connection.execute("INSERT INTO more VALUES (1)")
+    connection.execute("DROP TABLE settings")
+
+
+def test_an_older_file_takes_the_steps_it_lacks_and_keeps_what_it_has(connection):
+    migrate(connection)
+    connection.execute("INSERT INTO blobs VALUES (x'00', x'01')")
+    migrate(connection, (*MIGRATIONS, second, third))
+    assert schema_version(connection) == len(MIGRATIONS) + 2
+    assert connection.execute("SELECT * FROM more").fetchall() == [(1,)]
+    assert connection.execute("SELECT * FROM blobs").fetchall() == [(b"\0", b"\1")]
+    assert "settings" not in tables(connection)
+
+
+def test_when_a_step_fails_none_is_taken(connection):
+    def broken(connection):
+        connection.execute("DROP TABLE events")
+        raise sqlite3.OperationalError("no")
+
+    migrate(connection)
+    before = connection.serialize()
+    with pytest.raises(sqlite3.OperationalError):
+        migrate(connection, (*MIGRATIONS, second, broken))
+    assert not connection.in_transaction
+    assert connection.serialize() == before
