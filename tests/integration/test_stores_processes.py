@@ -197,7 +197,7 @@ def test_a_process_killed_while_it_wipes_is_finished_by_the_next_opening(tmp_pat
 def test_on_a_full_disk_requests_go_on_and_nothing_is_lost_when_there_is_room_again(tmp_path):
     path = tmp_path / "log"
     (error, last), problem, _ = outcome(FULL, path)
-    assert "could not be written within 0.3 s" in error
+    assert "could not be written; nothing was for 0.3 s" in error
     assert problem.count("Traceback") == 0
     with closing(SqliteStore(path)) as store:
         assert require_beginning(store) == int(last) > 20

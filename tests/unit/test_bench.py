@@ -101,3 +101,14 @@ def test_retrieval(bench):
     assert repeat["delta"] > 0.05
     assert figures["controls"]["shuffled_clicks"]["cranfield"]["repeat"]["delta"] < repeat["delta"]
     assert "cranfield" in printed
+
+
+def test_stores(bench):
+    figures, printed = bench("speed_stores.py")
+    for figure in figures:
+        assert figure["name"] in printed
+        assert np.isfinite(figure["value"])
+        assert ("control" in figure) == ("control_name" in figure)
+    names = " ".join(figure["name"] for figure in figures)
+    for measured in ("append", "computing", "wait", "written", "opening", "erasing"):
+        assert measured in names

@@ -180,7 +180,7 @@ def test_a_fault_is_waited_out_said_once_and_loses_nothing(disk, start, caplog):
     offer(writer, 1, 2)
     wait_for(lambda: writer.counts().failures >= 2)
     offer(writer, 3)
-    with pytest.raises(StoreError, match=r"event 3 could not be written within 0\.05 s: the disk is full"):
+    with pytest.raises(StoreError, match=r"event 3 could not be written; nothing was for 0\.05 s: the disk is full"):
         writer.wait(3)
     with pytest.raises(StoreError):
         writer.flush()
@@ -190,6 +190,19 @@ def test_a_fault_is_waited_out_said_once_and_loses_nothing(disk, start, caplog):
     wait_for(lambda: writer.counts().last_error is None)
     assert writer.counts().queued == 0
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+
+
+def test_a_long_queue_that_is_being_emptied_is_waited_for(disk):
+    def slowly(batch):
+        time.sleep(0.06)
+        disk(batch)
+
+    writer = Writer(slowly, 0, linger=AT_ONCE, capacity=4000, limit_s=0.1)
+    offer(writer, *range(1, 3501))
+    writer.wait(3500)
+    offer(writer, *range(3501, 7001))
+    writer.stop()
+    assert disk.content == list(range(1, 7001))
 
 
 def test_tries_grow_rarer(disk, start):

@@ -57,7 +57,7 @@ class SqliteStore:
         durability: What can be lost at most, see `Durability`.
         queue_size: Events that may wait to be written; more are refused.
         is_read_only: Only read, also beside a writer in another process.
-        limit_s: Seconds after which a call that waits for the disk gives up.
+        limit_s: Seconds without progress after which a call that waits for the disk gives up.
 
     Raises:
         ConfigError: a setting outside its range.

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from sona.errors import StoreError
@@ -57,7 +58,7 @@ class Writer(Generic[T]):
         last_seq: Position of the last event there is.
         linger: How long events may wait for company.
         capacity: Events that may wait.
-        limit_s: Seconds after which `wait`, `flush` and `stop` give up.
+        limit_s: Seconds without progress after which `wait`, `flush` and `stop` give up.
     """
 
     def __init__(
@@ -133,17 +134,27 @@ class Writer(Generic[T]):
         """Return when everything up to `seq` is written, at once if possible.
 
         Raises:
-            StoreError: it was not taken in, or could not be written within the limit.
+            StoreError: it was not taken in, or nothing could be written for as long as the limit.
         """
         with self._lock:
             if self._waiting:
                 self._hasten(0.0)
-            self._done.wait_for(lambda: self._written_seq >= seq or self._last_seq < seq, self._limit_s)
+            self._await(lambda: self._written_seq >= seq or self._last_seq < seq)
             if self._last_seq < seq:
                 raise StoreError(f"event {seq} was not taken in: {self._last_error or 'the queue was full'}")
             if self._written_seq < seq:
                 reason = self._last_error or "the disk is slow"
-                raise StoreError(f"event {seq} could not be written within {self._limit_s:g} s: {reason}")
+                raise StoreError(f"event {seq} could not be written; nothing was for {self._limit_s:g} s: {reason}")
+
+    def _await(self, is_done: Callable[[], bool]) -> None:
+        # Gives up when nothing at all is written for so long; a long queue that is being emptied is waited for.
+        while not is_done():
+            written = self._written
+            if not self._done.wait_for(partial(self._is_further, is_done, written), self._limit_s):
+                return
+
+    def _is_further(self, is_done: Callable[[], bool], written: int) -> bool:
+        return is_done() or self._written > written
 
     def flush(self) -> None:
         """Return when everything taken in is written, or raise StoreError."""
@@ -160,12 +171,12 @@ class Writer(Generic[T]):
         """Write what waits and end the thread.
 
         Raises:
-            StoreError: something could not be written within the limit; the thread has ended all the same.
+            StoreError: something could not be written; the thread has ended all the same.
         """
         with self._lock:
             self._is_stopping = True
             self._work.notify()
-            self._done.wait_for(lambda: not self._waiting, self._limit_s)
+            self._await(lambda: not self._waiting)
             self._is_given_up = True
             self._work.notify()
         self._thread.join()
