@@ -92,6 +92,20 @@ def test_any_file_name_will_do(tmp_path, name):
         assert bodies(store) == expected
 
 
+def test_a_file_is_whole_and_written_ahead_from_its_first_moment(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "open_for_writing", lambda path, durability: pytest.fail("killed here", pytrace=False))
+    with pytest.raises(pytest.fail.Exception):
+        SqliteStore(tmp_path / "log")
+    before = (tmp_path / "log").read_bytes()
+    with closing(sqlite3.connect(tmp_path / "log")) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    monkeypatch.undo()
+    with closing(SqliteStore(tmp_path / "log")) as store:
+        assert (tmp_path / "log").read_bytes() == before  # opening alone writes nothing
+        assert (store.last_seq, bodies(store)) == (0, [])
+
+
 def test_an_empty_file_becomes_a_store(tmp_path):
     (tmp_path / "log").touch()
     assert len(filled(tmp_path / "log")) == 40

@@ -172,8 +172,9 @@ def create(path: Path) -> None:
     """Write an empty store to `path`: a crash leaves nothing or all of it."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection)
-        content = connection.serialize()
-    replace_file(path, content)
+        content = bytearray(connection.serialize())
+    content[18:20] = b"\2\2"  # written ahead from its first moment: switching later on could be cut off half way
+    replace_file(path, bytes(content))
 
 
 def open_for_reading(path: Path) -> Database:
