@@ -127,7 +127,8 @@ class Comparison:
             layer.band(one.step).count(one)
             return
         group = self._groups.pop(trial.unit, None)
-        group = group.grown(one) if group is not None and group.layer == number else Group(number, 1, one)
+        is_open = group is not None and group.layer == number and not group.is_complete
+        group = group.grown(one) if group is not None and is_open else Group(number, 1, one)
         self._groups[trial.unit] = group
         if len(self._groups) > CAPACITY:
             del self._groups[next(iter(self._groups))]
