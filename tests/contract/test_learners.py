@@ -24,10 +24,11 @@ from sona.engine.memories import Memories
 from sona.engine.served import ServedRequests
 from sona.errors import SonaError, StoreError
 from sona.loops.background import BackgroundLoop
-from sona.loops.coordinator import LoopCoordinator
+from sona.loops.coordinator import LoopCheckpoint, LoopCoordinator
 from sona.loops.instant import InstantLoop
-from sona.memory.calibrate import Calibrator, ShownList
-from sona.memory.votes import Showing, VoteMemory
+from sona.memory.calibrate import CalibrationCheckpoint, Calibrator, ShownList
+from sona.memory.opinions import Opinions
+from sona.memory.votes import Showing, VoteCheckpoint, VoteMemory
 from sona.patterns.bank import ReasoningBank
 from sona.retention.boundary import BoundaryDetector
 from sona.retention.ewc import EwcPlusPlus
@@ -342,6 +343,24 @@ def use_learner(made: Learner) -> list[object]:
     return [made.adapt(QUERIES).tobytes(), made.loops.waiting_count, made.votes.look_up(QUERIES[0]).items]
 
 
+def use_loop_checkpoint(made: LoopCheckpoint) -> list[object]:
+    loops = coordinator()
+    loops.restore(made)
+    return use_coordinator(loops)
+
+
+def use_vote_checkpoint(made: VoteCheckpoint) -> list[object]:
+    memory = VoteMemory(D)
+    memory.restore(made)
+    return use_votes(memory)
+
+
+def use_calibration_checkpoint(made: CalibrationCheckpoint) -> list[object]:
+    one = Calibrator()
+    one.restore(made)
+    return use_calibrator(one)
+
+
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
@@ -373,6 +392,16 @@ CASES = {
     "InstantLoop": Case(instant, InstantLoop.from_state, use_instant, ("buffer",)),
     "BackgroundLoop": Case(background, BackgroundLoop.from_state, use_background, ("base",)),
     "LoopCoordinator": Case(coordinator, LoopCoordinator.from_state, use_coordinator, ("instant",)),
+    "LoopCheckpoint": Case(
+        lambda width=D: coordinator(width).checkpoint(), LoopCheckpoint.from_state, use_loop_checkpoint, ("in_force",)
+    ),
+    "VoteCheckpoint": Case(
+        lambda width=D: votes(width).checkpoint(), VoteCheckpoint.from_state, use_vote_checkpoint, ("requests",)
+    ),
+    "CalibrationCheckpoint": Case(
+        lambda: calibrator().checkpoint(), CalibrationCheckpoint.from_state, use_calibration_checkpoint
+    ),
+    "Opinions": Case(lambda: votes()._opinions, Opinions.from_state, lambda made: made.hold(1, "u1", ())),
     "TrajectoryBuffer": Case(buffer, TrajectoryBuffer.from_state, use_buffer),
     "TrajectoryIds": Case(ids, TrajectoryIds.from_state, lambda made: [made.next(), made.next()]),
     "LsaEmbedder": Case(

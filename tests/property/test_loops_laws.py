@@ -11,7 +11,7 @@ from sona.adapters.micro_lora import MicroLoRA
 from sona.adapters.statistics import RidgeStatistics
 from sona.config import BackgroundConfig, EwcConfig, InstantConfig, PatternConfig
 from sona.loops.background import BackgroundLoop
-from sona.loops.coordinator import LoopCoordinator
+from sona.loops.coordinator import LoopCheckpoint, LoopCoordinator
 from sona.loops.instant import InstantLoop
 from sona.loops.lessons import Teacher
 from sona.patterns.bank import ReasoningBank
@@ -27,7 +27,7 @@ SETTINGS = InstantConfig(), BackgroundConfig(min_trajectories=1, interval_s=0.0)
 
 outcomes = st.tuples(*[st.sampled_from([0.0, 0.5, 1.0])] * SHOWN)
 judgements = st.tuples(st.integers(0, LISTS - 1), outcomes)
-cycles = st.sampled_from(["commit", "reject", "forget", "restart"])
+cycles = st.sampled_from(["commit", "reject", "forget", "restart", "keep", "return"])
 histories = st.lists(judgements | cycles, max_size=25)
 
 
@@ -53,7 +53,7 @@ class History:
         self.last: dict[int, QueryTrajectory] = {}
         self.waiting: dict[int, QueryTrajectory] = {}
         self.learned: dict[int, QueryTrajectory] = {}
-        self.kept: list[tuple[object, dict[int, QueryTrajectory]]] = []
+        self.kept = self.loops.checkpoint(), self.learned
 
     def goes_on(self, event) -> None:
         if isinstance(event, tuple):
@@ -63,11 +63,19 @@ class History:
             self.loops.on_trajectory(trajectory)
         elif event == "restart":
             self.loops = LoopCoordinator.from_state(self.loops.state(), *SETTINGS)
+            self.kept = LoopCheckpoint.from_state(self.kept[0].state()), self.kept[1]
+        elif event == "keep":
+            self.kept = self.loops.checkpoint(), self.learned
+        elif event == "return":
+            self.loops.restore(self.kept[0])
+            self.learned = self.kept[1]
         else:
             change = self.loops.compute(self.loops.begin(now=0.0))
             if event == "commit":
-                self.loops.commit(change, now=0.0)
-                self.learned |= self.waiting
+                version = self.loops.background.version
+                result = self.loops.commit(change, now=0.0)
+                assert result.skipped_reason is not None or result.version == version + 1
+                self.learned = self.learned | self.waiting
             elif event == "reject":
                 self.loops.reject(change, now=0.0)
             if event != "forget":

@@ -340,6 +340,8 @@ def test_a_rejected_cycle_leaves_everything_but_its_batch_as_it_was():
         State({k: v for k, v in before.items() if k not in ended})
     )
     assert digest(micro.state()) == adapter
+    following = background.begin(micro)
+    assert (following.number, following.version) == (2, 1)
     assert (after["cycles"], background.rejected_count, background.discarded_count) == (2, 1, 20)
     assert (background.pending_count, background.learned_count, background.version) == (0, 10, 1)
     assert cycle(background, micro).skipped_reason == "no new trajectories"
@@ -350,6 +352,7 @@ def test_rejecting_a_skipped_cycle_is_nothing():
     background.add([clicked(0)])
     before = digest(background.state())
     change = background.run_cycle(micro)
+    assert (change.cycle.batch, change.cycle.version) == ((), 0)
     assert background.reject(change) is change.result
     assert background.commit(change, micro) is change.result
     assert digest(background.state()) == before

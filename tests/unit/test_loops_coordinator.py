@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from sona.adapters.base_lora import BaseLoRA
 from sona.adapters.micro_lora import MicroLoRA
 from sona.config import BackgroundConfig, EwcConfig, InstantConfig, PatternConfig
-from sona.errors import PatternExtractionError, StateError, StoreError
+from sona.errors import DimensionMismatch, PatternExtractionError, StateError, StoreError
 from sona.loops.background import BackgroundLoop
-from sona.loops.coordinator import LoopCoordinator
+from sona.loops.coordinator import LoopCheckpoint, LoopCoordinator
 from sona.loops.instant import InstantLoop
 from sona.patterns.bank import ReasoningBank
 from sona.retention.ewc import EwcPlusPlus
@@ -302,6 +303,132 @@ def test_loop_b_constrains_loop_a_by_what_it_protects():
     feed(loops, range(6))
     loops.run_background(now=0.0)
     assert loops.instant.ewc is loops.background.ewc
+
+
+def lived(loops: LoopCoordinator, numbers, every: int = 50) -> LoopCoordinator:
+    for number in numbers:
+        loops.on_trajectory(clicked(number) if number % 3 else trajectory(number, quality=0.1 * (number % 10)))
+        if number % every == every - 1:
+            loops.run_background(now=float(number))
+    return loops
+
+
+def decisive(loops: LoopCoordinator) -> str:
+    values = dict(loops.checkpoint().state().items())
+    micro = {name: value for name, value in values["micro"].items() if name not in ("applied", "skipped")}
+    return digest(State({**values, "micro": State(micro)}))
+
+
+@pytest.mark.parametrize("count", [0, 30, 120])
+def test_restoring_what_was_just_kept_changes_nothing(count):
+    loops = lived(coordinator(), range(count))
+    before = digest(loops.state())
+    loops.restore(loops.checkpoint())
+    assert digest(loops.state()) == before
+
+
+def test_signals_that_wait_are_dropped_by_a_restore_and_nothing_else_is():
+    loops = lived(coordinator(flush_threshold=10), range(64))
+    before = dict(loops.state().items())
+    assert loops.instant.micro.pending_updates > 0
+    loops.restore(loops.checkpoint())
+    assert loops.instant.micro.pending_updates == 0
+    after = dict(loops.state().items())
+    assert digest(after.pop("background")) == digest(before.pop("background"))
+    kept = [dict(values.pop("instant").items()) for values in (before, after)]
+    micros = [{n: v for n, v in part.pop("micro").items() if n not in ("pending", "sum")} for part in kept]
+    assert digest(State(after)) == digest(State(before))
+    assert digest(State(kept[0])) == digest(State(kept[1]))
+    assert digest(State(micros[0])) == digest(State(micros[1]))
+
+
+@pytest.mark.parametrize("is_saved", [False, True])
+def test_restored_loops_answer_and_learn_as_at_the_checkpoint_and_their_counters_go_on(is_saved):
+    loops, same = lived(coordinator(), range(130)), lived(coordinator(), range(130))
+    kept, before, answers = loops.checkpoint(), decisive(loops), loops.adapters.forward(QUERIES)
+    if is_saved:
+        kept = LoopCheckpoint.from_state(kept.state())
+    as_kept = digest(kept.state())
+    lived(loops, range(130, 1_130))
+    state, metrics = dict(loops.state().items()), loops.instant.metrics()
+    bank, version = digest(loops.background.bank.state()), loops.background.version
+    assert decisive(loops) != before
+    loops.restore(kept)
+    assert decisive(loops) == before
+    assert (loops.adapters.forward(QUERIES) == answers).all()
+    assert (loops.adapters.micro, loops.adapters.base) == (loops.instant.micro, loops.background.base)
+    assert loops.instant.ewc is loops.background.ewc
+    assert loops.instant.metrics() == metrics
+    assert digest(loops.background.bank.state()) == bank
+    after = dict(loops.state().items())
+    assert after["last_cycle"] == state["last_cycle"]
+    assert digest(after["instant"].child("buffer")) == digest(state["instant"].child("buffer"))
+    for counter in ("version", "cycles", "learned", "rejected", "discarded"):
+        assert after["background"].whole(counter) == state["background"].whole(counter)
+    for each in (loops, same):
+        lived(each, range(2_000, 2_020))
+    assert (loops.adapters.forward(QUERIES) == same.adapters.forward(QUERIES)).all()
+    assert loops.run_background(now=3_000.0).version == version + 1
+    assert digest(kept.state()) == as_kept
+
+
+def test_what_was_learned_since_a_checkpoint_is_neither_learned_again_nor_taken_back():
+    loops = lived(coordinator(), range(50))
+    kept = loops.checkpoint()
+    lived(loops, range(50, 100))
+    loops.restore(kept)
+    assert loops.run_background(now=200.0, force=True).skipped_reason == "no new trajectories"
+    before = loops.background.statistics.count
+    since = clicked(61)
+    steps = tuple(step.with_reward(1.0 - (step.reward or 0.0)) for step in since.steps)
+    loops.on_trajectory(replace(since, steps=steps, supersedes=since))
+    loops.run_background(now=201.0, force=True)
+    assert loops.background.statistics.count == before + 1
+    untouched = lived(coordinator(), range(50))
+    untouched.on_trajectory(replace(since, steps=steps))
+    untouched.run_background(now=201.0, force=True)
+    one, other = (each.background.statistics.state() for each in (loops, untouched))
+    np.testing.assert_allclose(one.doubles("cross", D, D), other.doubles("cross", D, D), atol=1e-9)
+
+
+def test_a_cycle_begun_before_a_restore_cannot_be_ended_after_it():
+    loops = coordinator()
+    feed(loops, range(6))
+    change = loops.compute(loops.begin(now=0.0))
+    loops.restore(loops.checkpoint())
+    before = digest(loops.state())
+    for end in (loops.commit, loops.reject):
+        with pytest.raises(StateError, match="run the cycle again"):
+            end(change, now=0.0)
+    assert digest(loops.state()) == before
+    assert loops.run_background(now=0.0).trajectories == 6
+
+
+def test_a_checkpoint_shares_what_cycles_learned():
+    loops = lived(coordinator(), range(100))
+    assert loops.checkpoint().in_force is loops.background.in_force
+    kept = loops.checkpoint()
+    loops.restore(kept)
+    assert loops.background.statistics is kept.in_force.statistics
+
+
+def test_a_checkpoint_of_other_sizes_is_refused_and_changes_nothing():
+    loops = lived(coordinator(), range(60))
+    before = digest(loops.state())
+    kept = loops.checkpoint()
+    wider, larger = MicroLoRA(D + 1, 1), MicroLoRA(D, 2)
+    in_force = kept.in_force
+    for broken in (
+        replace(kept, micro=wider),
+        replace(kept, micro=larger),
+        replace(kept, in_force=replace(in_force, base=BaseLoRA(D + 1, 1, 1))),
+        replace(kept, in_force=replace(in_force, ewc=EwcPlusPlus(EwcConfig(param_count=larger.param_count)))),
+    ):
+        with pytest.raises(DimensionMismatch):
+            loops.restore(broken)
+        with pytest.raises(StoreError):
+            LoopCheckpoint.from_state(broken.state())
+    assert digest(loops.state()) == before
 
 
 def test_the_clock_of_cycles_survives_a_restart():

@@ -10,8 +10,8 @@ from scipy.optimize import minimize
 
 from sona.config import VoteConfig
 from sona.errors import DimensionMismatch, LearningError, StoreError
-from sona.memory.calibrate import Calibrator, ShownList
-from sona.state import digest
+from sona.memory.calibrate import CalibrationCheckpoint, Calibrator, ShownList
+from sona.state import State, digest
 
 BINS = 1 + len(VoteConfig().similarity_edges)
 
@@ -300,10 +300,72 @@ def test_rewards_that_are_not_one_for_each_position_are_refused_and_change_nothi
     assert digest(calibrator.state()) == before
 
 
-def test_an_amendment_that_is_not_finite_is_refused_and_changes_nothing():
+def test_an_amendment_that_is_not_finite_is_refused_and_changes_nothing(monkeypatch):
     calibrator = Calibrator()
-    calibrator.learn(shown([0.5, math.nan]), np.zeros(2, np.float32), key=1)  # without a reward it teaches nothing
-    before = digest(calibrator.state())
+    calibrator.learn(shown([0.5, 0.4]), taken_at(0, 2), key=1)
+    before, updated = digest(calibrator.state()), Calibrator._updated
+
+    def diverged(*given):
+        mean, precision = updated(*given)
+        return mean * math.nan, precision
+
+    monkeypatch.setattr(Calibrator, "_updated", diverged)
     with pytest.raises(LearningError):
         calibrator.amend(taken_at(1, 2), key=1)
+    assert digest(calibrator.state()) == before
+
+
+def lessons(calibrator: Calibrator, count: int, seed: int) -> Calibrator:
+    rng = np.random.default_rng(seed)
+    for key in range(count):
+        one = shown(rng.uniform(0.0, 1.0, 5), micro=rng.normal(size=5), taken=rng.uniform(size=(5, BINS)))
+        calibrator.learn(one, taken_at(int(rng.integers(5)), 5), key=key)
+    return calibrator
+
+
+def without_lists(calibrator: Calibrator) -> str:
+    values = dict(calibrator.state().items())
+    for name in ("belief", "before"):
+        values[name] = State({key: value for key, value in values[name].items() if key != "lists"})
+    return digest(State(values))
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_restoring_what_was_just_kept_changes_nothing(count):
+    calibrator = lessons(Calibrator(), count, seed=1)
+    before = digest(calibrator.state())
+    calibrator.restore(calibrator.checkpoint())
+    assert digest(calibrator.state()) == before
+
+
+@pytest.mark.parametrize("is_saved", [False, True])
+@pytest.mark.parametrize("count", [0, 30])
+def test_a_restored_calibration_is_that_of_the_checkpoint_but_for_the_lists_counted(count, is_saved):
+    calibrator, same = lessons(Calibrator(), count, seed=1), lessons(Calibrator(), count, seed=1)
+    kept, before = calibrator.checkpoint(), without_lists(calibrator)
+    if is_saved:
+        kept = CalibrationCheckpoint.from_state(kept.state())
+    as_kept = digest(kept.state())
+    lessons(calibrator, 1_000, seed=2)
+    calibrator.restore(kept)
+    assert without_lists(calibrator) == before
+    assert calibrator.gains.lists == count + 1_000
+    assert (calibrator.weights.reach == same.weights.reach).all()
+    for each in (calibrator, same):
+        each.amend(taken_at(3, 5), key=29)
+        lessons(each, 3, seed=3)
+    assert without_lists(calibrator) == without_lists(same)
+    assert calibrator.gains.lists == same.gains.lists + 1_000
+    assert digest(kept.state()) == as_kept
+
+
+@pytest.mark.parametrize("config", [VoteConfig(positions=3), VoteConfig(similarity_edges=(0.5,), positions=14)])
+def test_a_checkpoint_of_other_settings_is_refused_and_changes_nothing(config):
+    calibrator = lessons(Calibrator(), 5, seed=1)
+    other = Calibrator(config)
+    bins = np.zeros((2, 1 + len(config.similarity_edges)), np.float32)
+    other.learn(ShownList(np.ones(2, np.float32), bins, bins, bins[:, 0], bins[:, 0]), taken_at(0, 2), key=1)
+    before = digest(calibrator.state())
+    with pytest.raises(DimensionMismatch):
+        calibrator.restore(other.checkpoint())
     assert digest(calibrator.state()) == before

@@ -51,7 +51,7 @@ def test_opinions_come_back_bit_for_bit_and_go_on_as_before():
     opinions = Opinions(3)
     for number, showings in enumerate((LIKES, DISLIKES, (), LIKES)):
         opinions.hold(number, f"u{number}", showings)
-    again = Opinions.from_state(opinions.state(), 3)
+    again = Opinions.from_state(opinions.state())
     assert digest(again.state()) == digest(opinions.state())
     assert again.held(3, "u3") == opinions.held(3, "u3")
     assert again.hold(9, "me", LIKES) == opinions.hold(9, "me", LIKES)
@@ -78,7 +78,23 @@ def test_parts_that_do_not_add_up_are_refused(part, value):
     opinions.hold(1, "me", LIKES)
     opinions.hold(2, "me", DISLIKES)
     with pytest.raises(StoreError):
-        Opinions.from_state(State({**dict(opinions.state().items()), part: value}), 5)
+        Opinions.from_state(State({**dict(opinions.state().items()), part: value}))
+
+
+def test_a_copy_goes_its_own_way_and_what_was_held_can_be_held_again():
+    opinions = Opinions(2)
+    opinions.hold(1, "me", LIKES)
+    kept = opinions.copy()
+    opinions.hold(1, "me", DISLIKES)
+    opinions.hold(2, "you", DISLIKES)
+    assert held(kept) == {(1, "me"): 0}
+    opinions.restore(kept)
+    assert held(opinions) == held(kept)
+    assert opinions.hold(2, "me", LIKES).serial == 3
+    assert kept.hold(2, "me", LIKES).serial == 1
+    narrow = Opinions(1)
+    narrow.restore(opinions)
+    assert held(narrow) == {(2, "me"): 3}
 
 
 def test_more_than_the_capacity_is_refused():
@@ -86,4 +102,4 @@ def test_more_than_the_capacity_is_refused():
     opinions.hold(1, "me", LIKES)
     opinions.hold(2, "me", LIKES)
     with pytest.raises(StoreError):
-        Opinions.from_state(opinions.state(), 1)
+        Opinions.from_state(State({**dict(opinions.state().items()), "capacity": 1}))

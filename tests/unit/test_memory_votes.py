@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sona.config import VoteConfig
-from sona.errors import DimensionMismatch, InvalidValue, StoreError
-from sona.memory.votes import Showing, VoteMemory, unit
+from sona.errors import DimensionMismatch, InvalidValue, StateError, StoreError
+from sona.memory.votes import Showing, VoteCheckpoint, VoteMemory, unit
 from sona.state import State, digest
 
 EDGES = (0.3, 0.5, 0.65, 0.8, 0.9)
@@ -220,6 +220,88 @@ def test_opinions_are_forgotten_beyond_their_bound_and_their_votes_stay():
     assert not votes.withdraw(receipts[0])
     assert votes.withdraw(receipts[3])
     assert votes.look_up(EAST).taken[0, 0] == 8.0
+
+
+def filled(votes: VoteMemory, numbers) -> VoteMemory:
+    for number in numbers:
+        subject = f"u{number % 5}" if number % 3 else None
+        x = np.array([math.cos(number), math.sin(number), math.cos(3 * number)], np.float32)
+        votes.record(x, [Showing(f"i{number % 7}", 0.25 * (number % 5)), Showing("b", 0.0, 0.5)], subject=subject)
+    return votes
+
+
+COUNTERS = ("next_number", "evicted")
+
+
+def without_counters(votes: VoteMemory) -> list[str]:
+    values = dict(votes.state().items())
+    opinions = {name: value for name, value in values["opinions"].items() if name != "next_serial"}
+    return [digest(State({**{n: v for n, v in values.items() if n not in COUNTERS}, "opinions": State(opinions)}))]
+
+
+@pytest.mark.parametrize("capacity", [20, 10_000])
+def test_restoring_what_was_just_kept_changes_nothing(capacity):
+    votes = filled(VoteMemory(3, VoteConfig(capacity=capacity)), range(50))
+    before = digest(votes.state())
+    votes.restore(votes.checkpoint())
+    assert digest(votes.state()) == before
+
+
+@pytest.mark.parametrize("is_saved", [False, True])
+@pytest.mark.parametrize(("capacity", "first"), [(20, 7), (20, 50), (500, 50), (10_000, 50)])
+def test_a_restored_memory_is_that_of_the_checkpoint_but_for_its_counters(capacity, first, is_saved):
+    config = VoteConfig(capacity=capacity)
+    votes = filled(VoteMemory(3, config), range(first))
+    kept, before, evidence = votes.checkpoint(), without_counters(votes), votes.look_up([1.0, 0.0, 0.0])
+    if is_saved:
+        kept = VoteCheckpoint.from_state(kept.state())
+    as_kept = digest(kept.state())
+    filled(votes, range(first, first + 1_000))
+    numbers = votes.state().whole("next_number"), votes.evicted_count
+    votes.restore(kept)
+    assert without_counters(votes) == before
+    assert (votes.look_up([1.0, 0.0, 0.0]).taken == evidence.taken).all()
+    assert (votes.state().whole("next_number") >= numbers[0], votes.evicted_count) == (True, numbers[1])
+    again = filled(VoteMemory(3, config), range(first))
+    assert (filled(votes, range(2_000, 2_030)).requests == filled(again, range(2_000, 2_030)).requests).all()
+    assert digest(kept.state()) == as_kept
+    assert digest(VoteMemory.from_state(votes.state(), config).state()) == digest(votes.state())
+
+
+def test_receipts_of_what_came_since_a_checkpoint_name_nothing_once_it_is_restored():
+    votes = VoteMemory(2, VoteConfig(capacity=4))
+    old = [votes.record(EAST, [Showing("a", 1.0)], subject="u1"), votes.record(EAST, [Showing("a", 1.0)])]
+    kept = votes.checkpoint()
+    since = [
+        votes.record(EAST, [Showing("a", 1.0)], subject="u1"),
+        votes.record(EAST, [Showing("a", 1.0)], subject="u2"),
+        votes.record(NORTH, [Showing("b", 1.0)]),
+        votes.record(at(45.0), [Showing("b", 1.0)], subject="u1"),
+    ]
+    votes.restore(kept)
+    votes.record(at(50.0), [Showing("c", 1.0)])
+    votes.record(-EAST, [Showing("c", 1.0)], subject="u1")
+    votes.record(EAST, [Showing("a", 1.0)], subject="u3")
+    assert [votes.withdraw(receipt) for receipt in since] == [False] * 4
+    assert votes.look_up(EAST).rows(["a"])[0][0, 0] == 3.0
+    assert [votes.withdraw(receipt) for receipt in old] == [True, True]
+    assert votes.look_up(at(50.0)).rows(["c"])[0][0, 0] == 1.0
+
+
+def test_a_checkpoint_shares_its_records():
+    votes = filled(VoteMemory(3), range(9))
+    kept = votes.checkpoint()
+    assert all(one is other for one, other in zip(kept.records, votes.checkpoint().records, strict=True))
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing():
+    votes = filled(VoteMemory(3, VoteConfig(capacity=20)), range(50))
+    before = digest(votes.state())
+    with pytest.raises(DimensionMismatch):
+        votes.restore(VoteMemory(2).checkpoint())
+    with pytest.raises(StateError, match="capacity"):
+        votes.restore(filled(VoteMemory(3, VoteConfig(capacity=15)), range(50)).checkpoint())
+    assert digest(votes.state()) == before
 
 
 def test_requests_with_words_move_into_a_new_space_with_what_they_took():

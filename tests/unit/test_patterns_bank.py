@@ -461,6 +461,24 @@ class TestCopy:
         assert twin._catalog.index is bank._catalog.index
         assert all(twin.held(one.id) is one for one in bank._ring.trajectories)
 
+    def test_what_a_copy_learns_of_a_pattern_stays_with_the_copy(self):
+        bank, given = learned(), topics()
+        twin = bank.copy()
+        for earlier in given[:100:5]:
+            twin.add_trajectory(replace(earlier, final_quality=0.0, supersedes=earlier))
+        for late in topics(20, start=900, seed=7):
+            twin.add_trajectory(late)
+        extract(twin)
+        before = learned()
+        assert [bank.trajectories_of(p.id) == twin.trajectories_of(p.id) for p in bank.patterns] == [False] * 5
+        for pattern in bank.patterns:
+            assert [t.id for t in bank.trajectories_of(pattern.id)] == [
+                t.id for t in before.trajectories_of(pattern.id)
+            ]
+        for least in (0.6, 0.65, 0.7):
+            found = [len(one.search(given[0].query_embedding, 5, min_confidence=least)) for one in (bank, before)]
+            assert found[0] == found[1]
+
     def test_accesses_counted_elsewhere_are_taken_over_once(self):
         bank = learned()
         bank.find_similar(topics()[0].query_embedding, 2, now=1.0)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from sona.adapters.base_lora import BaseLoRA
 from sona.adapters.micro_lora import MicroLoRA
+from sona.adapters.signal import RunningBaseline
 from sona.checks import Floats
 from sona.config import BackgroundConfig, InstantConfig
-from sona.errors import StoreError
+from sona.errors import DimensionMismatch, StoreError
 from sona.loops.background import BackgroundChange, BackgroundLoop, BackgroundResult
-from sona.loops.cycle import Cycle
+from sona.loops.cycle import Consolidated, Cycle
 from sona.loops.instant import InstantLoop, InstantResult
 from sona.state import State
 from sona.types import QueryTrajectory
@@ -42,6 +43,45 @@ class Adapters:
         """Return `x`, shape (d,) or (n, d), corrected by both; untrained, `x` itself."""
         corrected = self.micro.forward(x)
         return corrected if self.base.layer(0) is None else corrected + self.base.delta(0, x)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoopCheckpoint:
+    """Everything of the loops that decided answers and learning at one moment; never changed.
+
+    Args:
+        micro: A copy of the instant adapter, with no signal waiting.
+        in_force: What the cycles had learned.
+        baseline: A copy of what a request usually earned.
+        usual: What outcomes since the cycle before were measured against, in [0, 1].
+    """
+
+    micro: MicroLoRA
+    in_force: Consolidated
+    baseline: RunningBaseline
+    usual: float
+
+    def state(self) -> State:
+        """Return everything needed to come back bit for bit."""
+        return State(
+            {
+                "micro": self.micro.state(),
+                "in_force": self.in_force.state(),
+                "baseline": self.baseline.state(),
+                "usual": self.usual,
+            }
+        )
+
+    @classmethod
+    def from_state(cls, state: State) -> LoopCheckpoint:
+        """Return the checkpoint that `state` was taken from.
+
+        Raises:
+            StoreError: the state is incomplete or damaged.
+        """
+        micro, in_force = MicroLoRA.from_state(state.child("micro")), Consolidated.from_state(state.child("in_force"))
+        _require_one_size(micro, in_force)
+        return cls(micro, in_force, RunningBaseline.from_state(state.child("baseline")), state.number("usual"))
 
 
 class LoopCoordinator:
@@ -183,6 +223,35 @@ class LoopCoordinator:
     def _end(self, now: float) -> None:
         self._last_cycle, self._usual = now, self.instant.baseline.value
 
+    def checkpoint(self) -> LoopCheckpoint:
+        """Return everything that decides the adapters' answers and learning now, to come back to.
+
+        What cycles learned is shared, as it is only ever replaced. Patterns, trajectories on their way and counters
+        are no part of it; nor are signals that wait for a flush, whose trajectories are on their way to Loop B.
+        """
+        micro = MicroLoRA.from_state(self.instant.micro.state())
+        micro.discard_accumulated()
+        baseline = RunningBaseline.from_state(self.instant.baseline.state())
+        return LoopCheckpoint(micro, self.background.in_force, baseline, self._usual)
+
+    def restore(self, checkpoint: LoopCheckpoint) -> None:
+        """Answer and learn as at `checkpoint`, bit for bit; waiting signals are dropped.
+
+        Patterns, trajectories on their way, the interval and every counter go on: versions, cycles, learned, applied
+        and skipped signals. So the next version has a number greater than any before, what was learned since the
+        checkpoint is not learned again, and its amendments take nothing back. A cycle begun before cannot be
+        committed any more.
+
+        Raises:
+            DimensionMismatch: it is of other sizes than these loops; nothing was changed.
+        """
+        micro = _going_on(checkpoint.micro, self.instant.micro)
+        self.background.restore(checkpoint.in_force)
+        self.instant.micro, self.instant.ewc = micro, self.background.ewc
+        self.instant.baseline = RunningBaseline.from_state(checkpoint.baseline.state())
+        self._usual = checkpoint.usual
+        self._adapters = Adapters(micro, self.background.base)
+
     def state(self) -> State:
         """Return both loops and when Loop B last ran."""
         return State(
@@ -208,10 +277,23 @@ class LoopCoordinator:
         """
         background = BackgroundLoop.from_state(state.child("background"), background_config)
         coordinator = cls(InstantLoop.from_state(state.child("instant"), background.ewc, instant_config), background)
-        micro = coordinator.instant.micro
-        if micro.hidden_dim != background.base.hidden_dim or micro.param_count != background.ewc.param_count:
-            raise StoreError("saved state: the loops differ in the size of their adapters")
+        _require_one_size(coordinator.instant.micro, background.in_force)
         coordinator._usual = state.number("usual")
         last = state.listing("last_cycle")
         coordinator._last_cycle = float(last[0]) if last and isinstance(last[0], (int, float)) else None
         return coordinator
+
+
+def _require_one_size(micro: MicroLoRA, in_force: Consolidated) -> None:
+    if micro.hidden_dim != in_force.base.hidden_dim or micro.param_count != in_force.ewc.param_count:
+        raise StoreError("saved state: the loops differ in the size of their adapters")
+
+
+def _going_on(earlier: MicroLoRA, present: MicroLoRA) -> MicroLoRA:
+    # A copy of the earlier adapter whose counters are those of the present one.
+    if earlier.hidden_dim != present.hidden_dim:
+        raise DimensionMismatch(present.hidden_dim, earlier.hidden_dim, "checkpoint")
+    if earlier.param_count != present.param_count:
+        raise DimensionMismatch(present.param_count, earlier.param_count, "checkpoint: parameters")
+    counters = {"skipped": present.skipped_count, "applied": present.applied_count}
+    return MicroLoRA.from_state(State({**dict(earlier.state().items()), **counters}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -39,14 +39,15 @@ class ShownList:
         return State({"scalars": scalars, "taken": self.taken, "passed": self.passed, "is_known": self.is_known})
 
     @classmethod
-    def from_state(cls, state: State, bins: int) -> ShownList:
-        """Return the list that `state` was taken from, with evidence in `bins` columns.
+    def from_state(cls, state: State) -> ShownList:
+        """Return the list that `state` was taken from.
 
         Raises:
             StoreError: the state is incomplete, or its parts do not fit together.
         """
         similarity, micro, base = (np.ascontiguousarray(row) for row in state.floats("scalars", 3, None))
-        taken, passed = (state.floats(name, len(similarity), bins) for name in ("taken", "passed"))
+        taken = state.floats("taken", len(similarity), None)
+        passed = state.floats("passed", *taken.shape)
         return cls(similarity, taken, passed, micro, base, state.flag("is_known"))
 
 
@@ -82,6 +83,10 @@ class Belief:
     mean: Doubles
     precision: Doubles
     gains: Gains
+
+    def counted_on(self, lists: int) -> Belief:
+        """Return the same belief, with this many more lists counted."""
+        return replace(self, gains=replace(self.gains, lists=self.gains.lists + lists))
 
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""

@@ -30,11 +30,12 @@ import numpy.typing as npt
 
 from sona.checks import Floats
 from sona.config import VoteConfig
-from sona.errors import DimensionMismatch, LearningError
+from sona.errors import DimensionMismatch, LearningError, StoreError
 from sona.memory.belief import Belief, Doubles, Gains, ShownList
+from sona.memory.checkpoints import CalibrationCheckpoint
 from sona.state import State
 
-__all__ = ["Calibrator", "Gains", "ShownList", "Weights"]
+__all__ = ["CalibrationCheckpoint", "Calibrator", "Gains", "ShownList", "Weights"]
 
 # Layout of the parameter vector: five scalars, one reach per bin, one bias per position.
 _SIMILARITY, _TAKEN, _PASSED, _MICRO, _BASE, _REACH = 0, 1, 2, 3, 4, 5
@@ -265,16 +266,31 @@ class Calibrator:
             saturation=self.config.saturation,
         )
 
+    def checkpoint(self) -> CalibrationCheckpoint:
+        """Return what the calibrator believes now, to come back to; nothing is copied, as nothing is ever changed."""
+        return CalibrationCheckpoint(self._belief(), self._before, self._last, self._last_key)
+
+    def restore(self, checkpoint: CalibrationCheckpoint) -> None:
+        """Believe what was believed at `checkpoint`, bit for bit; the number of lists learned from goes on.
+
+        The list that was the last one then is the last one again, and may be amended.
+
+        Raises:
+            DimensionMismatch: it was taken with other bins or positions; nothing was changed.
+        """
+        size, last = len(checkpoint.belief.mean), checkpoint.last
+        if size != len(self._mean):
+            raise DimensionMismatch(len(self._mean), size, "checkpoint: parameters")
+        if last is not None and last.taken.shape[1] != 1 + self._bins:
+            raise DimensionMismatch(1 + self._bins, last.taken.shape[1], "checkpoint: bins")
+        more = max(self._gains.lists - checkpoint.belief.gains.lists, 0)
+        self._hold(checkpoint.belief.counted_on(more))
+        self._before = checkpoint.before.counted_on(more)
+        self._last, self._last_key = checkpoint.last, checkpoint.last_key
+
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
-        return State(
-            {
-                "belief": self._belief().state(),
-                "before": self._before.state(),
-                "last_key": self._last_key,
-                "last": (self._last or _no_list(1 + self._bins)).state(),
-            }
-        )
+        return self.checkpoint().state()
 
     @classmethod
     def from_state(cls, state: State, config: VoteConfig | None = None) -> Calibrator:
@@ -283,19 +299,12 @@ class Calibrator:
         Raises:
             StoreError: the state is incomplete or does not fit `config`.
         """
-        calibrator = cls(config)
-        size = len(calibrator._mean)
-        calibrator._hold(Belief.from_state(state.child("belief"), size))
-        calibrator._before = Belief.from_state(state.child("before"), size)
-        calibrator._last_key = state.whole("last_key")
-        last = ShownList.from_state(state.child("last"), 1 + calibrator._bins)
-        calibrator._last = last if calibrator._last_key >= 0 else None
+        calibrator, checkpoint = cls(config), CalibrationCheckpoint.from_state(state)
+        try:
+            calibrator.restore(checkpoint)
+        except DimensionMismatch as error:
+            raise StoreError(f"saved state: the calibration has other bins or positions: {error}") from error
         return calibrator
-
-
-def _no_list(bins: int) -> ShownList:
-    nothing, no_evidence = np.zeros(0, np.float32), np.zeros((0, bins), np.float32)
-    return ShownList(nothing, no_evidence, no_evidence, nothing, nothing)
 
 
 def _require_one_each(rewards: Floats, shown: ShownList) -> None:

@@ -77,38 +77,58 @@ class Opinions:
         del self._held[request, subject]
         return True
 
+    def copy(self) -> Opinions:
+        """Return opinions equal to these; a later change of either leaves the other as it was."""
+        twin = Opinions(self._capacity)
+        twin._held, twin._next_serial = self._held.copy(), self._next_serial
+        return twin
+
+    def restore(self, earlier: Opinions) -> None:
+        """Hold what was held earlier, as far as there is room, `earlier` itself unchanged; numbers go on."""
+        self._held = earlier._held.copy()
+        while len(self._held) > self._capacity:
+            self._held.popitem(last=False)
+        self._next_serial = max(self._next_serial, earlier._next_serial)
+
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
         held = list(self._held.values())
         showings = [showing for opinion in held for showing in opinion.showings]
-        place_of = {name: place for place, name in enumerate(dict.fromkeys(showing.item for showing in showings))}
+        place_of: dict[str, int] = {}
+        items = [place_of.setdefault(showing.item, len(place_of)) for showing in showings]
+        worth = [value for showing in showings for value in (showing.reward, showing.examined)]
         return State(
             {
+                "capacity": self._capacity,
                 "next_serial": self._next_serial,
                 "requests": np.array([request for request, _ in self._held], np.int64),
                 "subjects": [subject for _, subject in self._held],
                 "serials": np.array([opinion.serial for opinion in held], np.int64),
                 "sizes": np.array([len(opinion.showings) for opinion in held], np.int64),
                 "names": list(place_of),
-                "items": np.array([place_of[showing.item] for showing in showings], np.int64),
-                "worth": np.array([[s.reward, s.examined] for s in showings], np.float64).reshape(-1, 2),
+                "items": np.array(items, np.int64),
+                "worth": np.array(worth, np.float64).reshape(-1, 2),
             }
         )
 
     @classmethod
-    def from_state(cls, state: State, capacity: int) -> Opinions:
+    def from_state(cls, state: State) -> Opinions:
         """Return the opinions that `state` was taken from.
 
         Raises:
             StoreError: the state is incomplete, damaged, or beyond the capacity.
         """
-        opinions = cls(capacity)
+        opinions = cls(state.whole("capacity"))
         opinions._next_serial = state.whole("next_serial")
         subjects = state.texts("subjects")
         count = len(subjects)
         requests, serials = (state.wholes(name, count).tolist() for name in ("requests", "serials"))
         showings = _showings(state, state.wholes("sizes", count).tolist())
-        if count > capacity or serials != sorted(set(serials)) or max(serials, default=-1) >= opinions._next_serial:
+        if (
+            count > opinions._capacity
+            or serials != sorted(set(serials))
+            or max(serials, default=-1) >= opinions._next_serial
+        ):
             raise StoreError("saved state: the opinions do not add up")
         for request, subject, serial, shown in zip(requests, subjects, serials, showings, strict=True):
             opinions._held[request, subject] = Opinion(serial, shown)

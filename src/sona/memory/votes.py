@@ -14,13 +14,14 @@ import numpy as np
 
 from sona.checks import Floats, fraction, matrix, setting_whole, vector
 from sona.config import VoteConfig
-from sona.errors import InvalidValue, StoreError
+from sona.errors import DimensionMismatch, InvalidValue, StateError, StoreError
+from sona.memory.checkpoints import VoteCheckpoint
 from sona.memory.opinions import Opinions
-from sona.memory.shelf import Record, Rows, Shelf, Showing, shelf_from_state, shelf_state
+from sona.memory.shelf import Record, Rows, Shelf, Showing
 from sona.state import State
 from sona.types import require_text_or_none
 
-__all__ = ["Evidence", "Receipt", "Showing", "VoteMemory", "unit"]
+__all__ = ["Evidence", "Receipt", "Showing", "VoteCheckpoint", "VoteMemory", "unit"]
 
 _OPINIONS_PER_REQUEST = 2  # of the capacity; see `Opinions` for why two
 
@@ -282,17 +283,36 @@ class VoteMemory:
         """The remembered requests, unit length, shape (len(self), d)."""
         return self._requests[: len(self)].copy()
 
+    def checkpoint(self) -> VoteCheckpoint:
+        """Return what the memory holds now, to come back to; the records are shared, as none is ever changed."""
+        records, names = tuple(self._shelf.records), tuple(self._shelf.names)
+        return VoteCheckpoint(self._dim, records, names, self._opinions.copy(), self._next_number)
+
+    def restore(self, checkpoint: VoteCheckpoint) -> None:
+        """Hold what was held at `checkpoint`, bit for bit, and nothing that came since.
+
+        The numbers of requests and opinions and the count of evicted requests go on, so that a receipt of what came
+        since names nothing. Requests come back with the vectors they had: where the embedder was fitted since,
+        `re_embed` is due.
+
+        Raises:
+            DimensionMismatch: it is of another width; nothing was changed.
+            StateError: it was taken with another capacity; nothing was changed.
+        """
+        capacity = self.config.capacity
+        if checkpoint.hidden_dim != self._dim:
+            raise DimensionMismatch(self._dim, checkpoint.hidden_dim, "checkpoint")
+        if any(record.number % capacity != slot for slot, record in enumerate(checkpoint.records)):
+            raise StateError(f"checkpoint: taken with another capacity than {capacity}")
+        self._requests, self._shelf = self._matrix(checkpoint.records), checkpoint.shelf()
+        self._opinions.restore(checkpoint.opinions)
+        # A number also says where its record stands: on from the greatest, at the place that is next.
+        greatest = max(self._next_number, checkpoint.next_number)
+        self._next_number = greatest + (checkpoint.next_number - greatest) % capacity
+
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
-        shelf = shelf_state(self._shelf.records, self._shelf.names, self._dim)
-        return State(
-            {
-                **dict(shelf.items()),
-                "opinions": self._opinions.state(),
-                "next_number": self._next_number,
-                "evicted": self._evicted,
-            }
-        )
+        return State({**dict(self.checkpoint().state().items()), "evicted": self._evicted})
 
     @classmethod
     def from_state(cls, state: State, config: VoteConfig | None = None) -> VoteMemory:
@@ -301,15 +321,12 @@ class VoteMemory:
         Raises:
             StoreError: the state is incomplete or does not fit `config`.
         """
-        memory = cls(state.whole("hidden_dim"), config)
-        shelf = shelf_from_state(state)
-        if len(shelf.records) > memory.config.capacity:
-            raise StoreError(
-                f"saved state: {len(shelf.records)} requests, but the capacity is {memory.config.capacity}"
-            )
-        memory._requests, memory._shelf = memory._matrix(shelf.records), shelf
-        memory._opinions = Opinions.from_state(state.child("opinions"), memory._opinions.capacity)
-        memory._next_number = state.whole("next_number")
+        checkpoint = VoteCheckpoint.from_state(state)
+        memory = cls(checkpoint.hidden_dim, config)
+        try:
+            memory.restore(checkpoint)
+        except StateError as error:
+            raise StoreError(f"saved state: {error}") from error
         memory._evicted = state.whole("evicted")
         return memory
 
