@@ -303,12 +303,21 @@ class FeedbackOutcome(enum.StrEnum):
     LEARNED = "learned"
     AMENDED = "amended"
     REPEATED = "repeated"
+    RECORDED = "recorded"
 
 
 @dataclass(frozen=True, slots=True)
 class FeedbackResult:
-    """What became of a piece of feedback, and for which trajectory."""
+    """What became of a piece of feedback.
+
+    Args:
+        trajectory_id: For which request.
+        outcome: `recorded` is kept and not learned from.
+        credited: Items whose reward became a vote.
+        reason: Why it was not learned from; None when it was.
+    """
 
     trajectory_id: int
     outcome: FeedbackOutcome
     credited: Sequence[str] = ()
+    reason: str | None = None

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sona.engine import SonaEngine
-from sona.engine.saved import lock_file
-from sona.errors import StoreError, UnknownTrajectory
+from sona.errors import StoreError
 
 DEFAULT = Path("sona.db")
 VARIABLE = "SONA_DB"
@@ -28,9 +27,7 @@ def reading(path: Path) -> SonaEngine:
 
 @contextmanager
 def writing(path: Path, *, create: bool = False) -> Iterator[SonaEngine]:
-    """Give the engine in `path`, and write it back when the block ends well; else the file stays as it was.
-
-    Feedback for an unknown trajectory is counted, so that is written too.
+    """Give the engine in `path`, and let go of the file at the end of the block; what happened is in its log.
 
     Args:
         path: The file.
@@ -41,18 +38,8 @@ def writing(path: Path, *, create: bool = False) -> Iterator[SonaEngine]:
     """
     if not create or path.is_dir():
         _require(path)
-    target = path.resolve()  # a link keeps pointing to the file that is replaced
-    unlock = lock_file(target)
-    try:
-        engine = SonaEngine.load(target) if target.exists() else SonaEngine()
-        try:
-            yield engine
-        except UnknownTrajectory:
-            engine.save(target)
-            raise
-        engine.save(target)
-    finally:
-        unlock()
+    with SonaEngine.open(path.resolve()) as engine:  # a link stays a link
+        yield engine
 
 
 def option(path: Path) -> str:

@@ -1,8 +1,10 @@
-"""What of an engine outlives a request: its parts, its file, and the thread that works in the background."""
+"""What of an engine outlives a request: its machine, its file, and the thread that works in the background."""
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -10,31 +12,42 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy.typing as npt
+
+from sona.checks import Floats, embedding
 from sona.config import SonaConfig
 from sona.engine.candidates import Candidates
+from sona.engine.events import CycleFailed, Dropped, Event, Flushed, Indexed, Shaped
 from sona.engine.intake import Intake
+from sona.engine.journal import Journal, read_machine
 from sona.engine.learner import Learner
+from sona.engine.machine import Machine
 from sona.engine.memories import Memories
-from sona.engine.saved import config_from_state, config_state, lock_file
+from sona.engine.saved import config_from_state, config_from_text, config_state, config_text
 from sona.engine.words import Words
 from sona.engine.worker import Worker
-from sona.errors import ConfigError, InvalidValue, StoreError
+from sona.errors import ConfigError, StoreError
 from sona.patterns.bank import ReasoningBank
 from sona.state import State, read_state, write_state
+from sona.stores import Durability, Store, is_store
 from sona.text.embed import Embedder, EmbedFunction, Encoder
 from sona.text.respond import Responder, RespondFunction
+from sona.trajectory import OpenTrajectories
 
+_log = logging.getLogger("sona")
 _STATE_KIND = "engine"
+_WORTH_A_SNAPSHOT = 200  # events since the last one that make closing write another
 
 
 class Durable:
-    """An engine's parts and how they are kept: in memory, saved and loaded, or open on a file.
+    """An engine's machine and how it is kept: in memory, saved and loaded, or open on a file.
 
     Args:
         config: Every setting.
         embedder: What turns words into vectors.
         responder: What answers from memories.
         clock: Seconds since the epoch.
+        store: Where the log of everything that happens is kept; nowhere when None.
     """
 
     def __init__(
@@ -44,26 +57,105 @@ class Durable:
         embedder: Embedder | Encoder | EmbedFunction | None = None,
         responder: Responder | RespondFunction | None = None,
         clock: Callable[[], float] = time.time,
+        store: Store | None = None,
     ) -> None:
-        """Make an untrained engine that lives in memory."""
-        self.config = config or SonaConfig()
+        """Make an untrained engine, or with a store the one whose log it holds."""
         self._clock = clock
-        self._words = Words(self.config, embedder, responder)
-        self._memories = Memories()
-        self._intake = Intake(self.config)
-        self._learner = None if self.config.hidden_dim is None else Learner(self.config.hidden_dim, self.config)
-        self._recent: Candidates | None = None
-        # One learner at a time, briefly; one cycle of Loop B at a time, for as long as it takes.
-        self._lock = threading.RLock()
+        self._embedder, self._responder = embedder, responder
+        # A cycle of Loop B at a time, for as long as it takes; one learner at a time, briefly; one event at a time
+        # for its place in the log, for an instant. Taken in this order.
         self._cycle_lock = threading.RLock()
+        self._lock = threading.RLock()
+        self._log_lock = threading.RLock()
+        self._recent: Candidates | None = None
         self._worker: Worker | None = None
-        self._path: Path | None = None
-        self._unlock: Callable[[], None] | None = None
+        self._open = OpenTrajectories(1.0, 1)
+        self._attach(config, store)
+
+    def _attach(self, config: SonaConfig | None, store: Store | None) -> None:
+        self.config = config or SonaConfig()
+        if store is None:
+            self._use(self._fresh(_seeded_key(self.config)), Journal(None))
+            return
+        self._revive(store, config)
+        self._tidy_up()
+
+    def _revive(self, store: Store, config: SonaConfig | None = None) -> None:
+        self.config, key = _settings(store, config)
+        machine, after = read_machine(store, lambda: self._fresh(key), self._revived)
+        self._use(machine, Journal(store, store.last_seq, after))
+
+    def _fresh(self, key: bytes) -> Machine:
+        return Machine(self.config, Words(self.config, self._embedder, self._responder), key)
+
+    def _revived(self, state: State) -> Machine:
+        words = Words.from_state(state.child("words"), self.config, self._embedder, self._responder)
+        return Machine.from_state(state, self.config, words)
+
+    def _use(self, machine: Machine, journal: Journal) -> None:
+        self._machine, self._journal = machine, journal
+        self._open = OpenTrajectories(self.config.trajectory_ttl_s, self.config.served_capacity)
+
+    def _tidy_up(self) -> None:
+        # What a process left unfinished ends here: trajectories begun by hand, and a cycle of Loop B.
+        machine, now = self._machine, self._clock()
+        if machine.cycle is not None:
+            self._happen(CycleFailed(now, "the process ended while it was computed"))
+        if machine.intake.begun:
+            self._happen(Dropped(now, machine.intake.begun, is_expired=True))
+
+    def _happen(self, event: Event) -> int:
+        # For events that need no more care than to be logged and applied at once; return the position.
+        with self._lock, self._log_lock:
+            seq = self._journal.append(event)
+            self._machine.apply(event, seq)
+            return seq
+
+    def _happen_now(self, event: Event) -> None:
+        # For what touches nothing that learning reads, and so does not wait for it.
+        with self._log_lock:
+            self._machine.apply(event, self._journal.append(event, is_acknowledged=False))
+
+    def _note_decisions(self) -> None:
+        for decided in self._machine.versions.told():
+            _log.warning("%s: version %d, %s", decided.decision, decided.version, decided.reason)
+            self._happen(decided)
+
+    def _for_width(self, width: int) -> Learner:
+        learner = self._learner
+        while learner is None:
+            with self._lock:
+                if self._learner is None:
+                    self._happen(Shaped(self._clock(), width))
+                learner = self._learner
+        return learner
+
+    def _request(self, x: npt.ArrayLike) -> Floats:
+        return embedding(x, self.hidden_dim, "x")
+
+    def _asked(self, x: npt.ArrayLike) -> tuple[Floats, Learner]:
+        request = self._request(x)
+        return request, self._for_width(request.shape[0])
+
+    # -- parts, to look at -----------------------------------------------------------------------------------------
+
+    @property
+    def _learner(self) -> Learner | None:
+        return self._machine.learner
+
+    @property
+    def _intake(self) -> Intake:
+        return self._machine.intake
+
+    @property
+    def _memories(self) -> Memories:
+        return self._machine.memories
 
     @property
     def hidden_dim(self) -> int | None:
         """Width d of embeddings; None until the first vector shows it."""
-        return self._memories.width if self._learner is None else self._learner.hidden_dim
+        machine = self._machine
+        return machine.memories.width if machine.learner is None else machine.learner.hidden_dim
 
     @property
     def bank(self) -> ReasoningBank:
@@ -74,27 +166,25 @@ class Durable:
     @property
     def embedder(self) -> Embedder:
         """What turns words into vectors."""
-        return self._words.embedder
+        return self._machine.words.embedder
+
+    # -- files -----------------------------------------------------------------------------------------------------
 
     def state(self) -> State:
-        """Return everything needed to come back bit for bit; unfinished trajectories end here and are counted."""
-        with self._cycle_lock, self._lock:
-            parts: dict[str, State] = {
-                "config": config_state(self.config),
-                "words": self._words.state(),
-                "memories": self._memories.state(),
-                "intake": self._intake.state(),
-            }
-            if self._learner is not None:
-                parts["learner"] = self._learner.state()
-            return State(parts)
+        """Return everything needed to come back bit for bit."""
+        with self._cycle_lock, self._lock, self._log_lock:
+            return State({"config": config_state(self.config), "machine": self._machine.state()})
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to the file `path`, atomically: a crash leaves the old file or the new one.
+        """Write everything known to the file `path`, atomically: a crash leaves the old file or the new one.
+
+        It holds what was learned and not the log; `SonaEngine.load` reads it.
 
         Raises:
             StoreError: it cannot be written; an earlier file is untouched.
         """
+        if is_store(path):
+            raise StoreError(f"{path} holds an engine with its log; save to another file")
         write_state(path, _STATE_KIND, self.state())
 
     @classmethod
@@ -106,7 +196,9 @@ class Durable:
         responder: Responder | RespondFunction | None = None,
         clock: Callable[[], float] = time.time,
     ) -> Self:
-        """Return the engine that was saved; its answers are equal bit for bit.
+        """Return the engine that `save` wrote or that lives in a file, in memory; its answers are equal bit for bit.
+
+        The file stays as it is, and another process may have it open.
 
         Args:
             path: The file.
@@ -117,24 +209,37 @@ class Durable:
         Raises:
             StoreError: missing, damaged, truncated, of another format version, or it needs its embedder.
         """
+        if is_store(path):
+            return cls._looking(Path(path), embedder=embedder, responder=responder, clock=clock)
         state = read_state(path, _STATE_KIND)
         config = config_from_state(state.child("config"))
-        words = Words.from_state(state.child("words"), config, embedder, responder)
         engine = cls(config, responder=responder, clock=clock)
-        engine._words = words
-        try:
-            engine._restore(state)
-        except (ConfigError, InvalidValue) as error:
-            raise StoreError(f"{path} holds a value out of its range: {error}") from error
+        engine._embedder = embedder
+        engine._use(engine._revived(state.child("machine")), Journal(None))
+        engine._tidy_up()
         return engine
 
-    def _restore(self, state: State) -> None:
-        self._memories = Memories.from_state(state.child("memories"))
-        self._intake = Intake.from_state(state.child("intake"), self.config)
-        if "learner" in state:
-            self._learner = Learner.from_state(state.child("learner"), self.config)
-            if self.config.hidden_dim not in (None, self.hidden_dim):
-                raise StoreError(f"saved state: made for width {self.config.hidden_dim}, holds width {self.hidden_dim}")
+    @classmethod
+    def _looking(
+        cls,
+        path: Path,
+        *,
+        embedder: Embedder | Encoder | EmbedFunction | None,
+        responder: Responder | RespondFunction | None,
+        clock: Callable[[], float],
+    ) -> Self:
+        from sona.stores.sqlite import SqliteStore  # imported here: `import sona` stays quick
+
+        store = SqliteStore(path, is_read_only=True)
+        try:
+            engine = cls(_settings(store, None)[0], responder=responder, clock=clock)
+            engine._embedder = embedder
+            engine._revive(store)
+        finally:
+            store.close()
+        engine._journal = Journal(None)
+        engine._tidy_up()
+        return engine
 
     @classmethod
     def open(
@@ -145,11 +250,12 @@ class Durable:
         embedder: Embedder | Encoder | EmbedFunction | None = None,
         responder: Responder | RespondFunction | None = None,
         clock: Callable[[], float] = time.time,
+        durability: str = Durability.BATCHED,
     ) -> Self:
         """Return the engine that lives in the file `path`, made when there is none.
 
-        The file is written when the engine is closed, flushed, and after each cycle of Loop B; what came after the
-        last write is lost when the process dies. Only one process at a time may have it open.
+        Everything that happens is logged there by a thread of its own; a crash leaves the log up to its end, and
+        opening it again gives the state that follows from it. Only one process at a time may have it open.
 
         Args:
             path: The file; its folder must exist.
@@ -157,31 +263,34 @@ class Durable:
             embedder: As in the constructor.
             responder: As in the constructor.
             clock: Seconds since the epoch.
+            durability: What may be lost at most: `relaxed`, `batched` or `strict`; see docs/stores.md.
 
         Raises:
             StoreError: the file cannot be read or written, or another process has it open.
-            ConfigError: `config` is not what the file was made with.
+            ConfigError: `config` is not what the file was made with, or there is no such durability.
         """
-        target = Path(path)
-        unlock = lock_file(target)
+        if durability not in tuple(Durability):
+            raise ConfigError(f"durability: expected one of {', '.join(Durability)}, got {durability!r}")
+        from sona.stores.sqlite import SqliteStore  # imported here: `import sona` stays quick
+
+        store = SqliteStore(Path(path), durability=Durability(durability))
         try:
-            if target.exists():
-                engine = cls.load(target, embedder=embedder, responder=responder, clock=clock)
-                if config is not None and config != engine.config:
-                    raise ConfigError(f"{target} was made with other settings; open it without config")
-            else:
-                engine = cls(config, embedder=embedder, responder=responder, clock=clock)
-                engine.save(target)
+            return cls(config, embedder=embedder, responder=responder, clock=clock, store=store)
         except BaseException:
-            unlock()
+            store.close()
             raise
-        engine._path, engine._unlock = target, unlock
-        return engine
 
     def index(self) -> int:
         """Embed the memories that wait for it, fitting the default embedder when it is due; return how many."""
         with self._lock:
-            return self._words.index(self._memories, None if self._learner is None else self._learner.votes)
+            machine = self._machine
+            if not machine.memories.waiting_count:
+                return 0
+            prepared = machine.prepare_index()
+            event = Indexed(self._clock(), None if machine.words.is_built_in else prepared.made)
+            with self._log_lock:
+                self._journal.append(event)
+                return machine.index(event, prepared)
 
     def stop_background(self) -> None:
         """Stop the background thread, if it runs, and wait for a cycle in progress."""
@@ -191,27 +300,36 @@ class Durable:
             worker.stop()
 
     def flush(self) -> None:
-        """Embed waiting memories, apply waiting signals, and save when the engine was opened on a file."""
+        """Embed waiting memories, apply waiting signals, and write what waits to be written."""
         self.index()
-        with self._lock:
-            if self._learner is not None:
-                self._learner.loops.instant.flush()
-        self._autosave()
+        learner = self._learner
+        if learner is not None and learner.micro.pending_updates:
+            self._happen(Flushed(self._clock()))
+        store = self._journal.store
+        if store is not None:
+            if self._journal.is_snapshot_due:
+                self._keep_snapshot()
+            store.flush()
 
-    def _autosave(self) -> None:
-        if self._path is not None:
-            self.save(self._path)
+    def _keep_snapshot(self) -> None:
+        with self._cycle_lock:
+            with self._lock, self._log_lock:
+                snapshot = self._journal.snapshot(self._machine, self._clock())
+            self._journal.keep(snapshot)
 
     def close(self) -> None:
-        """Stop the background thread and, when opened on a file, save and let go of it. May be called twice."""
+        """Stop the background thread and, when opened on a file, write what waits and let go. May be called twice."""
         self.stop_background()
+        store = self._journal.store
+        if store is None:
+            return
         try:
-            if self._path is not None:
-                self.flush()
+            self.flush()
+            if self._journal.since_snapshot >= _WORTH_A_SNAPSHOT:
+                self._keep_snapshot()
         finally:
-            unlock, self._unlock, self._path = self._unlock, None, None
-            if unlock is not None:
-                unlock()
+            self._journal = Journal(None, self._journal.seq)
+            store.close()
 
     def __enter__(self) -> Self:
         """Return the engine itself."""
@@ -222,3 +340,22 @@ class Durable:
     ) -> None:
         """Close the engine, keeping what was learned even when the block failed."""
         self.close()
+
+
+def _seeded_key(config: SonaConfig) -> bytes:
+    return (config.guard.key or f"seed {config.seed}").encode()
+
+
+def _settings(store: Store, config: SonaConfig | None) -> tuple[SonaConfig, bytes]:
+    # A store remembers the settings it was made with, and the secret that decides who is held out.
+    kept, key = store.setting("config"), store.setting("key")
+    if kept is None or key is None:
+        chosen = config or SonaConfig()
+        key = chosen.guard.key or secrets.token_hex(16)
+        store.set_setting("config", config_text(chosen))
+        store.set_setting("key", key)
+        return chosen, key.encode()
+    settings = config_from_text(kept)
+    if config is not None and config != settings:
+        raise ConfigError("the file was made with other settings; open it without config")
+    return settings, key.encode()

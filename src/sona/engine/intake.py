@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,13 +13,12 @@ from sona.engine.candidates import Candidates
 from sona.engine.learner import Scored
 from sona.engine.served import Served, ServedRequests, SharedVectors
 from sona.errors import InvalidValue, StoreError, UnknownTrajectory
-from sona.memory.calibrate import ShownList
 from sona.state import State
-from sona.trajectory import OpenTrajectories, TrajectoryIds
+from sona.trajectory import TrajectoryIds
 from sona.types import Context, QueryTrajectory, TrajectoryStep
 
 _LEARNED_IDS = 100_000  # submitted ids remembered, so that one submitted again counts once
-COUNTS = ("submitted", "feedbacks", "amended", "repeated", "unknown", "expired")
+COUNTS = ("submitted", "feedbacks", "amended", "repeated", "unknown", "expired", "limited")
 
 
 class Intake:
@@ -30,73 +28,59 @@ class Intake:
         """Start empty."""
         self._config = config
         self.ids = TrajectoryIds()
-        self.open = OpenTrajectories(config.trajectory_ttl_s, config.served_capacity)
         self.served = ServedRequests(config.served_capacity, config.feedback_window_s)
         self._shared = SharedVectors()
         self._submitted: dict[int, None] = {}
+        self._begun: dict[int, float] = {}  # trajectories begun by hand and not finished, with their time
         self.counts = dict.fromkeys(COUNTS, 0)
 
-    def serve(
-        self,
-        request: Floats,
-        answer: tuple[Scored, Candidates] | None,
-        *,
-        who: Context,
-        text: str | None,
-        now: float,
-        began: float,
-    ) -> QueryTrajectory:
-        """Return the trajectory of a request that was just answered, now awaiting feedback.
+    def steps(self, scored: Scored, candidates: Candidates) -> tuple[TrajectoryStep, ...]:
+        """Return what was shown as steps, best first."""
+        return tuple(self._step(candidates.ids[row], candidates.vectors[row]) for row in scored.rows.tolist())
 
-        Args:
-            request: Shape (d,).
-            answer: What was shown and out of what; None when there was nothing to show.
-            who: Who asked.
-            text: The request in words, if it had any.
-            now: Seconds.
-            began: When the request began, seconds of `time.perf_counter`.
-        """
-        steps: tuple[TrajectoryStep, ...] = ()
-        shown: ShownList | None = None
-        if answer is not None:
-            scored, candidates = answer
-            shown = scored.shown
-            steps = tuple(self._step(candidates, row) for row in scored.rows.tolist())
-        kept = np.array(request, np.float32)
-        kept.flags.writeable = False
-        trajectory = QueryTrajectory(
-            self.ids.next(),
-            kept,
-            steps,
-            latency_us=(time.perf_counter() - began) * 1e6,
-            alternatives=True,
-            subject=who.user_id,
-        )
-        self.served.add(Served(trajectory, shown, text, now))
-        return trajectory
-
-    def _step(self, candidates: Candidates, row: int) -> TrajectoryStep:
+    def _step(self, item: str, row: Floats) -> TrajectoryStep:
         # Candidates are checked already: each a text and a finite vector.
-        item = candidates.ids[row]
-        return TrajectoryStep._checked(self._shared.share(item, candidates.vectors[row]), None, None, 0.0, item)
+        return TrajectoryStep._checked(self._shared.share(item, row), None, None, 0.0, item)
 
-    def held(self, trajectory_id: int) -> Served:
-        """Return a request that may be given feedback.
+    def hold(self, served: Served) -> None:
+        """Let a request that was just answered await feedback."""
+        self.ids.advance(served.trajectory.id)
+        self.served.add(served)
+
+    def find(self, trajectory_id: int, now: float) -> Served:
+        """Return a request that may be given feedback; counts nothing.
 
         Raises:
-            UnknownTrajectory: there is none with this id; counted.
+            UnknownTrajectory: there is none with this id.
         """
         served = self.served.get(trajectory_id)
-        if served is None:
-            self.counts["unknown"] += 1
+        if served is None or now - served.served_at >= self._config.feedback_window_s:
             raise UnknownTrajectory(
                 f"trajectory {trajectory_id} does not await feedback here: never issued, or older than the "
                 f"{self._config.feedback_window_s:g} s or {self._config.served_capacity} requests that are held"
             )
         return served
 
+    def begin(self, trajectory_id: int, now: float) -> None:
+        """Note that a trajectory was begun by hand."""
+        self.ids.advance(trajectory_id)
+        self._begun[trajectory_id] = now
+        if len(self._begun) > self._config.served_capacity:
+            self.drop(next(iter(self._begun)), is_expired=True)
+
+    def drop(self, trajectory_id: int, *, is_expired: bool) -> None:
+        """Note that one begun by hand was finished or given up; one that expired is counted."""
+        if self._begun.pop(trajectory_id, None) is not None:
+            self.counts["expired"] += is_expired
+
+    @property
+    def begun(self) -> tuple[int, ...]:
+        """Ids of trajectories begun by hand and not finished, oldest first."""
+        return tuple(self._begun)
+
     def submit(self, trajectory_id: int) -> bool:
         """Return True the first time an id is submitted, False when it was learned from before, or by feedback."""
+        self.drop(trajectory_id, is_expired=False)
         served = self.served.get(trajectory_id)
         if trajectory_id in self._submitted or (served is not None and served.outcome is not None):
             return False
@@ -110,20 +94,28 @@ class Intake:
         """Return True when a trajectory with this id was submitted and learned from."""
         return trajectory_id in self._submitted
 
+    def is_waiting_too_long(self, now: float) -> bool:
+        """Return True when `expire` would let something go."""
+        begun = next(iter(self._begun.values()), now)
+        return self.served.is_waiting_too_long(now) or now - begun > self._config.trajectory_ttl_s
+
     def expire(self, now: float) -> None:
         """Give up what waited too long, and count it."""
-        self.open.expire(now)
+        late = [key for key, begun in self._begun.items() if now - begun > self._config.trajectory_ttl_s]
+        for trajectory_id in late:
+            self.drop(trajectory_id, is_expired=True)
         self.served.expire(now)
 
     def state(self) -> State:
-        """Return everything but unfinished trajectories, which end with the process and are counted as expired."""
-        expired = self.counts["expired"] + self.open.expired_count + len(self.open)
+        """Return everything needed to come back bit for bit."""
         return State(
             {
                 "ids": self.ids.state(),
                 "served": self.served.state(),
                 "submitted": np.array(list(self._submitted), np.int64),
-                "counts": {**self.counts, "expired": expired},
+                "begun": np.array(list(self._begun), np.int64),
+                "begun_at": np.array(list(self._begun.values()), np.float64),
+                "counts": dict(self.counts),
             }
         )
 
@@ -140,6 +132,8 @@ class Intake:
             state.child("served"), config.served_capacity, config.feedback_window_s
         )
         intake._submitted = dict.fromkeys(state.wholes("submitted", None).tolist())
+        begun = state.wholes("begun", None).tolist()
+        intake._begun = dict(zip(begun, state.doubles("begun_at", len(begun)).tolist(), strict=True))
         counts = state.mapping("counts")
         for name in COUNTS:
             count = counts.get(name)
@@ -180,13 +174,18 @@ def amended(served: Served, rewards: Mapping[str, float] | None, quality: float 
     return None if unchanged else replace(outcome, supersedes=earlier)
 
 
+def require_shown(trajectory: QueryTrajectory, rewards: Mapping[str, float]) -> None:
+    """Raise InvalidValue when a reward is for something that was not shown."""
+    unknown = set(rewards) - {step.ref for step in trajectory.steps}
+    if unknown:
+        raise InvalidValue(f"rewards: {sorted(map(str, unknown))} were not shown in trajectory {trajectory.id}")
+
+
 def _rewarded(
     trajectory: QueryTrajectory, rewards: Mapping[str, float] | None, quality: float | None
 ) -> QueryTrajectory:
     if rewards is None:
         return replace(trajectory, final_quality=quality)
-    unknown = set(rewards) - {step.ref for step in trajectory.steps}
-    if unknown:
-        raise InvalidValue(f"rewards: {sorted(map(str, unknown))} were not shown in trajectory {trajectory.id}")
+    require_shown(trajectory, rewards)
     steps = tuple(step.with_reward(rewards.get(step.ref or "", 0.0)) for step in trajectory.steps)
     return replace(trajectory, steps=steps, final_quality=quality)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,6 +11,19 @@ from sona.checks import Floats, matrix, nonempty_text, vector
 from sona.errors import InvalidValue, StoreError
 from sona.memory.votes import unit
 from sona.state import State
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """Vectors of memories.
+
+    Args:
+        vectors: Of all memories, unit length, shape (n, d).
+        made: Of those that were embedded just now, as the embedder made them, shape (m, d).
+    """
+
+    vectors: Floats
+    made: Floats
 
 
 class Memories:
@@ -97,11 +111,7 @@ class Memories:
         """
         nonempty_text(text, "text")
         row_vector = None if given is None else unit(vector(given, what="vector"))
-        if id is None:
-            known = self._id_of_text.get(text)
-            if known is not None and row_vector is None:
-                return known
-            id = known or self._new_id()  # noqa: A001
+        id = self.id_for(text, id)  # noqa: A001
         row = self._row_of.get(nonempty_text(id, "id"))
         if row is None:
             row = len(self._texts)
@@ -120,6 +130,15 @@ class Memories:
             self._given[row] = row_vector
         return id
 
+    def id_for(self, text: str, id: str | None = None) -> str:  # noqa: A002
+        """Return the id under which `add` would keep a text: the one given, that of the same text, or a new one."""
+        return id or self._id_of_text.get(text) or self._new_id()
+
+    def is_known(self, id: str, text: str) -> bool:  # noqa: A002
+        """Return True when the memory `id` has just this text."""
+        row = self._row_of.get(id)
+        return row is not None and self._texts[row] == text
+
     def _retext(self, id: str, row: int, text: str) -> None:  # noqa: A002
         old, self._texts[row] = self._texts[row], text
         if self._id_of_text.get(old) == id:
@@ -134,30 +153,50 @@ class Memories:
             number += 1
         return f"m{number}"
 
-    def index(self, embed: Callable[[Sequence[str]], Floats], *, anew: bool = False) -> int:
-        """Give every waiting memory a vector, or all of them `anew`; return how many were embedded.
+    def embedded(self, embed: Callable[[Sequence[str]], Floats], *, anew: bool = False) -> Embedded:
+        """Return the vectors of all memories, the waiting ones or all of them `anew` made by `embed`.
 
         Raises:
-            DimensionMismatch: the vectors differ in width; nothing was changed.
+            DimensionMismatch: the vectors differ in width.
+            InvalidValue: not one vector per text.
         """
         rows = sorted(range(len(self._texts)) if anew else self._unindexed)
-        if not rows:
-            return 0
         to_embed = [row for row in rows if row not in self._given]
-        embedded = unit(matrix(embed([self._texts[row] for row in to_embed]))) if to_embed else None
-        width = embedded.shape[1] if embedded is not None else next(iter(self._given.values())).shape[0]
+        nothing = np.zeros((0, 0), np.float32)
+        if not rows:
+            return Embedded(self._vectors, nothing)
+        made = matrix(embed([self._texts[row] for row in to_embed])) if to_embed else nothing
+        if len(made) != len(to_embed):
+            raise InvalidValue(f"embedder: expected {len(to_embed)} vectors, got {len(made)}")
+        width = made.shape[1] if to_embed else self._given[rows[0]].shape[0]
         fresh = np.zeros((len(self._texts), width), np.float32)
         if len(self._vectors):
             fresh[: len(self._vectors)] = matrix(self._vectors, width, "memory vectors")
         for row in rows:
             if row in self._given:
                 fresh[row] = vector(self._given[row], width, "memory vector")
-        if embedded is not None:
-            fresh[to_embed] = embedded
+        if to_embed:
+            fresh[to_embed] = unit(made)
         fresh.flags.writeable = False
-        self._vectors = fresh
+        return Embedded(fresh, made)
+
+    def publish(self, vectors: Floats) -> None:
+        """Let `vectors`, shape (n, d), be those of all memories; none waits any more."""
+        self._vectors = vectors
         self._unindexed.clear()
-        return len(to_embed)
+
+    def replace_vectors(self, vectors: Floats) -> None:
+        """Take over the vectors of another embedder, shape (n, d); those the caller had given are gone.
+
+        Raises:
+            InvalidValue: not one vector per memory.
+        """
+        fresh = unit(matrix(vectors, what="memory vectors")).copy()
+        if len(fresh) != len(self):
+            raise InvalidValue(f"memory vectors: expected {len(self)}, got {len(fresh)}")
+        fresh.flags.writeable = False
+        self._given.clear()
+        self.publish(fresh)
 
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""

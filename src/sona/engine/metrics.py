@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from sona.engine.intake import Intake
 from sona.engine.learner import Learner
+from sona.engine.machine import Machine
 from sona.loops.instant import InstantMetrics
 from sona.memory.calibrate import Gains
+from sona.stores.store import Store, StoreMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,12 @@ class SonaMetrics:
         expired: Unfinished trajectories given up.
         memories: Texts remembered.
         hidden_dim: Width of embeddings; None before the first.
-        version: Version in force; one per cycle of Loop B.
+        version: Version in force; 0 is the untrained one.
+        mode: The guard's mode.
+        exposure: Share of requests that is answered with what was learned.
+        limited: Lessons refused because their subject had given more than its share.
+        rollbacks: Versions taken back because they were found worse than frozen answers.
+        rejected_candidates: Cycles of Loop B rejected because they did worse on what was held out.
         learned: Trajectories Loop B has learned from.
         waiting: Trajectories waiting for Loop B.
         patterns: Patterns in the bank.
@@ -37,6 +43,7 @@ class SonaMetrics:
         gains: What each part of the score has won on lists it had not learned from.
         reach_trust: Share of its weight that the reach of votes has earned, in [0, 1].
         instant: Counters of Loop A.
+        store: How the store does that keeps the log; None without one.
     """
 
     requests: int
@@ -51,6 +58,11 @@ class SonaMetrics:
     memories: int
     hidden_dim: int | None = None
     version: int = 0
+    mode: str = "on"
+    exposure: float = 1.0
+    limited: int = 0
+    rollbacks: int = 0
+    rejected_candidates: int = 0
     learned: int = 0
     waiting: int = 0
     patterns: int = 0
@@ -61,10 +73,12 @@ class SonaMetrics:
     gains: Gains = field(default_factory=Gains)
     reach_trust: float = 0.0
     instant: InstantMetrics | None = None
+    store: StoreMetrics | None = None
 
     @classmethod
-    def of(cls, intake: Intake, memory_count: int, learner: Learner | None) -> SonaMetrics:
+    def of(cls, machine: Machine, store: Store | None) -> SonaMetrics:
         """Return the counters of an engine's parts."""
+        intake, guard = machine.intake, machine.guard
         counts = intake.counts
         common = cls(
             requests=counts["submitted"] + intake.served.total_count,
@@ -74,18 +88,24 @@ class SonaMetrics:
             unknown=counts["unknown"],
             awaiting_feedback=intake.served.awaiting_count,
             unanswered=intake.served.unanswered_count,
-            open_trajectories=len(intake.open),
-            expired=counts["expired"] + intake.open.expired_count,
-            memories=memory_count,
+            open_trajectories=len(intake.begun),
+            expired=counts["expired"],
+            memories=len(machine.memories),
+            version=machine.versions.in_force,
+            mode=guard.mode,
+            exposure=guard.exposure,
+            limited=counts["limited"],
+            rollbacks=guard.rollback_count,
+            rejected_candidates=guard.rejected_count,
+            store=None if store is None else store.metrics(),
         )
-        return common if learner is None else common._with(learner)
+        return common if machine.learner is None else common._with(machine.learner)
 
     def _with(self, learner: Learner) -> SonaMetrics:
         background, votes, gains = learner.loops.background, learner.votes, learner.calibrator.gains
         return replace(
             self,
             hidden_dim=learner.hidden_dim,
-            version=background.version,
             learned=background.learned_count,
             waiting=learner.loops.waiting_count,
             patterns=background.bank.pattern_count,

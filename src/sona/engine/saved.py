@@ -1,16 +1,14 @@
-"""An engine on disk: its settings as plain values, and the lock that keeps two processes off one file."""
+"""An engine's settings on disk."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields
-from pathlib import Path
 
 from sona.config import BoundaryConfig, EwcConfig, GuardConfig, PatternConfig, SonaConfig, VoteConfig
 from sona.errors import ConfigError, StoreError
-from sona.state import Plain, State, remove_leftovers
+from sona.state import Plain, State
 
 
 def config_state(config: SonaConfig) -> State:
@@ -61,32 +59,15 @@ def _ewc(values: Mapping[str, Plain]) -> EwcConfig:
     return EwcConfig(**rest, boundary=boundary)  # type: ignore[arg-type]
 
 
-def lock_file(path: str | os.PathLike[str]) -> Callable[[], None]:
-    """Keep other processes from opening `path`, and return what lets go; the system lets go when the process dies.
+def config_text(config: SonaConfig) -> str:
+    """Return every setting as one JSON document."""
+    return json.dumps(dict(config_state(config).items()))
 
-    Raises:
-        StoreError: another process has it open, or its folder cannot be written.
-    """
-    lock_path = Path(f"{os.fspath(path)}.lock")
+
+def config_from_text(text: str) -> SonaConfig:
+    """Return the settings that `config_text` wrote, or raise StoreError."""
     try:
-        handle = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise StoreError(f"cannot open {path}: {error.strerror or error}") from error
-    try:
-        _lock(handle)
-    except OSError as error:
-        os.close(handle)
-        raise StoreError(f"{path} is open in another process; close it there first") from error
-    remove_leftovers(Path(path))
-    return lambda: os.close(handle)
-
-
-def _lock(handle: int) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        values = json.loads(text)
+    except ValueError as error:
+        raise StoreError(f"saved settings are damaged: {error}") from error
+    return config_from_state(State(_mapping(values)))

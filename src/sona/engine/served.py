@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from sona.checks import Floats
+from sona.engine.events import Serving
 from sona.errors import StoreError
-from sona.memory.calibrate import ShownList
+from sona.guard.comparison import Testimony
+from sona.guard.holdout import Arm
 from sona.memory.votes import Receipt, Showing
-from sona.state import State
+from sona.state import Plain, State
 from sona.trajectory import trajectories_from_state, trajectories_state
 from sona.types import QueryTrajectory
 
@@ -25,23 +27,23 @@ class Served:
 
     Args:
         trajectory: The request and what was shown, position by position, without rewards.
-        shown: What calibration needs about it; None when nothing was shown.
         text: The request in words, if it had any.
         served_at: Seconds.
-        outcome: The trajectory as it was learned from; None before feedback.
+        serving: How it was answered.
+        outcome: The trajectory with what is known of its outcome; None before feedback.
+        is_learned: Whether the outcome was learned from.
         receipt: What the vote memory recorded for it.
+        testimony: What the guard recorded for it.
     """
 
     trajectory: QueryTrajectory
-    shown: ShownList | None
     text: str | None
     served_at: float
+    serving: Serving
     outcome: QueryTrajectory | None = None
+    is_learned: bool = False
     receipt: Receipt | None = None
-
-    def learned(self, outcome: QueryTrajectory, receipt: Receipt | None) -> Served:
-        """Return the request with its outcome; a later amendment replaces it."""
-        return replace(self, outcome=outcome, receipt=receipt)
+    testimony: Testimony | None = None
 
 
 class ServedRequests:
@@ -98,6 +100,12 @@ class ServedRequests:
             if served.trajectory.id in self._held:
                 self._held[served.trajectory.id] = served
 
+    def is_waiting_too_long(self, now: float) -> bool:
+        """Return True when the oldest request is older than the window."""
+        with self._lock:
+            oldest = next(iter(self._held.values()), None)
+        return oldest is not None and now - oldest.served_at >= self._window_s
+
     def expire(self, now: float) -> int:
         """Let go of requests older than the window; return how many went without feedback."""
         gone = 0
@@ -115,8 +123,6 @@ class ServedRequests:
         """Return everything needed to come back bit for bit."""
         with self._lock:
             held, unanswered, total = list(self._held.values()), self._unanswered, self._total
-        lists = [served.shown for served in held if served.shown is not None]
-        bins = lists[0].taken.shape[1] if lists else 0
         receipts = [served.receipt for served in held]
         return State(
             {
@@ -124,16 +130,12 @@ class ServedRequests:
                 "outcomes": trajectories_state([served.outcome for served in held if served.outcome is not None]),
                 "texts": [served.text for served in held],
                 "served_at": np.array([served.served_at for served in held], np.float64),
+                "servings": [list(astuple(served.serving)) for served in held],
                 "has_outcome": np.array([served.outcome is not None for served in held], np.int64),
-                "shown_sizes": np.array([_size(served.shown) for served in held], np.int64),
-                "is_known": np.array([s.is_known for s in lists], np.int64),
-                "scalars": _stacked([np.stack([s.similarity, s.micro, s.base], 1) for s in lists], 3),
-                "taken": _stacked([s.taken for s in lists], bins),
-                "passed": _stacked([s.passed for s in lists], bins),
+                "is_learned": np.array([served.is_learned for served in held], np.int64),
                 "receipt_numbers": np.array([-1 if r is None else r.number for r in receipts], np.int64),
-                "receipts": [
-                    None if r is None else [[s.item, s.reward, s.examined] for s in r.showings] for r in receipts
-                ],
+                "receipts": [None if r is None else _receipt_plain(r) for r in receipts],
+                "testimonies": [None if s.testimony is None else s.testimony.plain() for s in held],
                 "unanswered": unanswered,
                 "total": total,
             }
@@ -150,57 +152,55 @@ class ServedRequests:
         trajectories = trajectories_from_state(state.child("trajectories"))
         count = len(trajectories)
         outcomes = iter(trajectories_from_state(state.child("outcomes")))
-        texts, receipts = state.listing("texts"), state.listing("receipts")
-        served_at = state.doubles("served_at", count).tolist()
-        has_outcome = state.wholes("has_outcome", count).tolist()
-        numbers = state.wholes("receipt_numbers", count).tolist()
-        lists = _split_lists(state, state.wholes("shown_sizes", count).tolist())
-        if len(texts) != count or len(receipts) != count:
+        listings = [state.listing(name) for name in ("texts", "servings", "receipts", "testimonies")]
+        if any(len(listing) != count for listing in listings):
             raise StoreError("saved state: served requests do not add up")
+        texts, servings, receipts, testimonies = listings
+        served_at = state.doubles("served_at", count).tolist()
+        has_outcome, is_learned, numbers = (
+            state.wholes(name, count).tolist() for name in ("has_outcome", "is_learned", "receipt_numbers")
+        )
         for row, trajectory in enumerate(trajectories):
-            text = texts[row]
+            text, testimony = texts[row], testimonies[row]
             requests._held[trajectory.id] = Served(
                 trajectory,
-                lists[row],
                 text if isinstance(text, str) else None,
                 served_at[row],
+                _serving(servings[row]),
                 next(outcomes, None) if has_outcome[row] else None,
+                bool(is_learned[row]),
                 _receipt(numbers[row], receipts[row]),
+                None if testimony is None else Testimony.from_plain(testimony),
             )
         requests._unanswered, requests._total = state.whole("unanswered"), state.whole("total")
         return requests
 
 
-def _size(shown: ShownList | None) -> int:
-    return -1 if shown is None else len(shown.similarity)
+def _serving(plain: Plain) -> Serving:
+    try:
+        if not isinstance(plain, list):
+            raise TypeError("expected a list")
+        make: Callable[..., Serving] = Serving
+        return make(Arm(str(plain[0])), *plain[1:])
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"saved state: how a request was answered is damaged: {error}") from error
 
 
-def _stacked(parts: Sequence[Floats], width: int) -> Floats:
-    return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
+def _receipt_plain(receipt: Receipt) -> Plain:
+    return [receipt.subject, receipt.serial, [[s.item, s.reward, s.examined] for s in receipt.showings]]
 
 
-def _split_lists(state: State, sizes: Sequence[int]) -> list[ShownList | None]:
-    total = sum(max(size, 0) for size in sizes)
-    scalars = state.floats("scalars", total, 3)
-    taken, passed = state.floats("taken", total, None), state.floats("passed", total, None)
-    known = iter(state.wholes("is_known", sum(size >= 0 for size in sizes)).tolist())
-    lists: list[ShownList | None] = []
-    end = 0
-    for size in sizes:
-        if size < 0:
-            lists.append(None)
-            continue
-        rows = slice(end, end + size)
-        end += size
-        similarity, micro, base = (np.ascontiguousarray(scalars[rows, column]) for column in range(3))
-        lists.append(ShownList(similarity, taken[rows], passed[rows], micro, base, bool(next(known))))
-    return lists
-
-
-def _receipt(number: int, showings: object) -> Receipt | None:
-    if number < 0 or not isinstance(showings, list):
+def _receipt(number: int, plain: Plain) -> Receipt | None:
+    if number < 0:
         return None
-    return Receipt(number, tuple(Showing(str(item), float(reward), float(look)) for item, reward, look in showings))
+    make: Callable[..., Showing] = Showing
+    remake: Callable[..., Receipt] = Receipt
+    try:
+        if not isinstance(plain, list) or not isinstance(plain[2], list):
+            raise TypeError("expected a list")
+        return remake(number, tuple(make(*showing) for showing in plain[2]), *plain[:2])
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"saved state: what was recorded of a request is damaged: {error}") from error
 
 
 class SharedVectors:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,13 +12,34 @@ from sona.checks import Floats
 from sona.config import SonaConfig
 from sona.engine.memories import Memories
 from sona.errors import StoreError
-from sona.memory.votes import VoteMemory
 from sona.state import State
 from sona.text.embed import Embedder, EmbedFunction, Encoder, LsaEmbedder, as_embedder
 from sona.text.respond import MemoryResponder, Responder, RespondFunction, as_responder
 from sona.types import Context, Source
 
 _DEFAULT_DIM = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """What indexing makes of the memories.
+
+    Args:
+        embedder: The embedder from then on.
+        vectors: Vectors of all memories, shape (n, d).
+        made: Those that were embedded, shape (m, d).
+        is_refit: Whether the embedder was fitted anew, so that past requests have to be embedded again.
+    """
+
+    embedder: Embedder
+    vectors: Floats
+    made: Floats
+    is_refit: bool
+
+    @property
+    def count(self) -> int:
+        """How many memories were embedded."""
+        return len(self.made)
 
 
 class Words:
@@ -33,30 +56,41 @@ class Words:
         self.embedder: Embedder = default if embedder is None else as_embedder(embedder)
         self.responder: Responder = MemoryResponder() if responder is None else as_responder(responder)
 
-    def index(self, memories: Memories, votes: VoteMemory | None) -> int:
-        """Embed waiting memories; when the default embedder is due, fit it and embed everything anew.
+    def prepare(self, memories: Memories, vectors: Floats | None = None) -> Prepared:
+        """Return vectors of all memories, the waiting ones embedded; nothing changes before they are published.
 
-        A new fit is rotated onto the old one, and past requests are embedded anew from their words, so what was
-        learned stays valid.
+        When the default embedder is due, it is fitted anew and everything embedded again. A new fit is rotated onto
+        the old one, so what was learned stays valid.
+
+        Args:
+            memories: What to embed.
+            vectors: Vectors of the waiting ones, made earlier by a caller's embedder, shape (n, d).
         """
         embedder = self.embedder
-        if not memories.waiting_count:
-            return 0
-        if not isinstance(embedder, LsaEmbedder) or not memories.needs_words or not embedder.is_due(len(memories)):
-            return memories.index(embedder.embed)
-        if not embedder.is_fitted:
-            embedder.fit(memories.texts)
-            return memories.index(embedder.embed, anew=True)
-        embedder.refit(memories.texts)
-        if votes is not None:
-            votes.re_embed(embedder.embed)
-        return memories.index(embedder.embed, anew=True)
+        embed = embedder.embed if vectors is None else lambda _texts: vectors
+        is_due = isinstance(embedder, LsaEmbedder) and memories.needs_words and embedder.is_due(len(memories))
+        if not is_due or not isinstance(embedder, LsaEmbedder):
+            embedded = memories.embedded(embed)
+            return Prepared(embedder, embedded.vectors, embedded.made, is_refit=False)
+        fitted = copy(embedder)
+        if embedder.is_fitted:
+            fitted.refit(memories.texts)
+        else:
+            fitted.fit(memories.texts)
+        embedded = memories.embedded(fitted.embed, anew=True)
+        return Prepared(fitted, embedded.vectors, embedded.made, is_refit=embedder.is_fitted)
+
+    @property
+    def is_built_in(self) -> bool:
+        """True for the default embedder, which gives the same vector for the same words again."""
+        return isinstance(self.embedder, LsaEmbedder)
 
     def embed(self, text: str) -> Floats:
         """Return the vector of one text, shape (d,); zero while the default embedder knows no words."""
-        if isinstance(self.embedder, LsaEmbedder) and not self.embedder.is_fitted:
-            return np.zeros(self.embedder.dim, np.float32)
-        row: Floats = self.embedder.embed([text])[0]
+        embedder = self.embedder
+        if isinstance(embedder, LsaEmbedder) and not embedder.is_fitted:
+            return np.zeros(embedder.dim, np.float32)
+        row: Floats = embedder.embed([text])[0]
         return row
 
     def respond(self, query: str, sources: Sequence[Source], context: Context) -> str:

@@ -124,6 +124,20 @@ class LoopCoordinator:
         """Run Loop A on one finished trajectory."""
         return self.instant.on_trajectory(trajectory)
 
+    @property
+    def is_started(self) -> bool:
+        """True once the interval of Loop B has begun."""
+        return self._last_cycle is not None
+
+    def why_not(self, *, force: bool = False) -> str | None:
+        """Return why a cycle would have nothing to do now; None when it would."""
+        count, least = self.waiting_count, self.background.config.min_trajectories
+        if count == 0:
+            return "no new trajectories"
+        if not force and count < least:
+            return f"{count} of {least} trajectories are there; they wait for the next cycle"
+        return None
+
     def is_due(self, now: float) -> bool:
         """Return True when Loop B has waited its interval and has enough to learn from."""
         enough = self.waiting_count >= self.background.config.min_trajectories

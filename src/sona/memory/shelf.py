@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,6 +48,23 @@ class Record:
     sums: Doubles
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A past request that has a voice.
+
+    Args:
+        number: Its number.
+        text: In words, if it had any.
+        similarity: Its cosine to the present request.
+        taken: What its items earned, by id; those that earned nothing are left out.
+    """
+
+    number: int
+    text: str | None
+    similarity: float
+    taken: Mapping[str, float]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Shelf:
     """The records and the names their items are places in; both lists only grow, and are replaced together."""
@@ -61,6 +78,11 @@ class Shelf:
         """Return a shelf with these records and names."""
         listed = list(names)
         return cls(list(records), listed, {name: place for place, name in enumerate(listed)})
+
+    def taken_of(self, record: Record) -> dict[str, float]:
+        """Return what the items of a request earned, by id; those that earned nothing are left out."""
+        pairs = zip(record.items.tolist(), record.sums[:, 0].tolist(), strict=True)
+        return {self.names[place]: earned for place, earned in pairs if earned > 0.0}
 
     def place(self, item: str) -> int:
         """Return the place of a name, giving it one when it is new."""

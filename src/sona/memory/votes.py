@@ -7,7 +7,7 @@ past requests, kept apart by similarity bin; `sona.memory.calibrate` learns what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from sona.config import VoteConfig
 from sona.errors import DimensionMismatch, InvalidValue, StateError, StoreError
 from sona.memory.checkpoints import VoteCheckpoint
 from sona.memory.opinions import Opinions
-from sona.memory.shelf import Record, Rows, Shelf, Showing
+from sona.memory.shelf import Neighbour, Record, Rows, Shelf, Showing
 from sona.state import State
 from sona.types import require_text_or_none
 
@@ -254,6 +254,43 @@ class VoteMemory:
         self._shelf.records[slot] = record  # before the row: a reader that sees the old row re-reads the request
         self._requests[slot] = request
         return slot
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The past requests that have words, in the order `re_embed` asks for them."""
+        return tuple(record.text for record in self._shelf.records if record.text is not None)
+
+    def neighbours(self, x: Floats) -> list[Neighbour]:
+        """Return the past requests that have a voice in what `x`, shape (d,), is answered, nearest first."""
+        shelf, asked = self._shelf, unit(vector(x, self._dim, "request"))
+        records, _ = self._nearest(shelf.records, asked)
+        near = [
+            Neighbour(record.number, record.text, float(record.request @ asked), shelf.taken_of(record))
+            for record in records
+        ]
+        return sorted(near, key=lambda neighbour: (-neighbour.similarity, neighbour.number))
+
+    def moved(self, hidden_dim: int, vector_of: Mapping[str, Floats]) -> VoteMemory:
+        """Return a memory of vectors of another embedder: requests whose words have one stay, the others are gone.
+
+        Numbers go on beyond all given out, so that an earlier receipt takes nothing back.
+
+        Args:
+            hidden_dim: Width of the new vectors.
+            vector_of: Vectors by words, each of shape (d,).
+        """
+        memory, capacity = VoteMemory(hidden_dim, self.config), self.config.capacity
+        first = -(-self._next_number // capacity) * capacity
+        kept = [record for record in self._shelf.records if record.text in vector_of]
+        rows = [unit(vector(vector_of[record.text or ""], hidden_dim, "request")) for record in kept]
+        records = [
+            replace(record, number=first + slot, request=row)
+            for slot, (record, row) in enumerate(zip(kept, rows, strict=True))
+        ]
+        memory._shelf = replace(self._shelf, records=records)
+        memory._requests, memory._next_number = memory._matrix(records), first + len(records)
+        memory._evicted = self._evicted
+        return memory
 
     def re_embed(self, embed: Callable[[list[str]], Floats]) -> int:
         """Give every request that has a text a new vector, and return how many; what the requests took stays.

@@ -1,0 +1,102 @@
+"""Why an answer: what similarity, adapters and votes gave each item that was shown, and the past requests behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sona.engine.events import Serving
+from sona.engine.learner import Learner
+from sona.engine.machine import Machine
+from sona.errors import UnknownTrajectory
+from sona.memory.shelf import Neighbour
+from sona.memory.votes import unit
+from sona.types import QueryTrajectory
+
+_NEIGHBOURS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedItem:
+    """What one shown item owed its score to; the four parts add up to `score`.
+
+    Args:
+        item: Its id.
+        similarity: Its cosine to the request: the frozen score.
+        micro: What the micro adapter added.
+        base: What the base adapter added.
+        votes: What past requests added.
+        score: The learned score.
+        reward: What it earned, if that is known.
+    """
+
+    item: str
+    similarity: float
+    micro: float
+    base: float
+    votes: float
+    score: float
+    reward: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a request was answered as it was.
+
+    Args:
+        trajectory_id: The request.
+        text: In words, if it had any.
+        subject: Who asked.
+        serving: How it was answered: which arm, by what chance, under which version.
+        items: What was shown, in its order.
+        neighbours: Similar past requests whose votes counted, nearest first.
+        patterns: Nearest patterns, by id, nearest first.
+        is_exact: Whether all of it is of the moment of the answer; else of now.
+    """
+
+    trajectory_id: int
+    text: str | None
+    subject: str | None
+    serving: Serving
+    items: tuple[ExplainedItem, ...]
+    neighbours: tuple[Neighbour, ...]
+    patterns: tuple[int, ...]
+    is_exact: bool
+
+
+def explain(machine: Machine, trajectory_id: int, *, is_exact: bool) -> Explanation:
+    """Return why a request was answered as it was, from what `machine` knows.
+
+    Raises:
+        UnknownTrajectory: it is not held.
+    """
+    served = machine.intake.served.get(trajectory_id)
+    if served is None or machine.learner is None:
+        raise UnknownTrajectory(f"trajectory {trajectory_id} is not known here, or no longer held")
+    trajectory = served.outcome or served.trajectory
+    learner = machine.learner
+    asked = unit(trajectory.query_embedding)
+    matches = learner.bank.search(asked, 3) if learner.bank.pattern_count else []
+    return Explanation(
+        trajectory_id=trajectory_id,
+        text=served.text,
+        subject=trajectory.subject,
+        serving=served.serving,
+        items=_items(learner, trajectory),
+        neighbours=tuple(learner.votes.neighbours(asked)[:_NEIGHBOURS]),
+        patterns=tuple(match.pattern.id for match in matches),
+        is_exact=is_exact,
+    )
+
+
+def _items(learner: Learner, trajectory: QueryTrajectory) -> tuple[ExplainedItem, ...]:
+    if not trajectory.steps:
+        return ()
+    shown, weights = learner.shown(trajectory), learner.calibrator.weights
+    votes = weights.votes(shown.taken, shown.passed)
+    parts = np.stack([shown.similarity, weights.micro * shown.micro, weights.base * shown.base, votes], 1)
+    return tuple(
+        ExplainedItem(step.ref or "", similarity, micro, base, voted, similarity + micro + base + voted, step.reward)
+        for step, (similarity, micro, base, voted) in zip(trajectory.steps, parts.tolist(), strict=True)
+    )

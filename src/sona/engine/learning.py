@@ -1,0 +1,212 @@
+"""Learning from what was done elsewhere, and the rhythm of Loop B."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy.typing as npt
+
+from sona.checks import finite, whole
+from sona.engine.accountable import Accountable
+from sona.engine.events import Begun, CycleBegun, CycleEnded, CycleFailed, Dropped, Submitted, Ticked, Touched
+from sona.engine.metrics import SonaMetrics
+from sona.engine.worker import Worker
+from sona.errors import InvalidValue, StateError
+from sona.loops.background import BackgroundResult
+from sona.loops.coordinator import LoopCoordinator, TickResult
+from sona.loops.cycle import Cycle
+from sona.loops.instant import InstantResult
+from sona.patterns.catalog import PatternMatch
+from sona.trajectory import TrajectoryBuilder
+from sona.types import QueryTrajectory
+
+
+class Learning(Accountable):
+    """An engine that learns from trajectories recorded by hand, and consolidates in the background."""
+
+    # -- trajectories ----------------------------------------------------------------------------------------------
+
+    def begin_trajectory(
+        self,
+        x: npt.ArrayLike,
+        *,
+        alternatives: bool = False,
+        model_route: str | None = None,
+        context_ids: Iterable[str] = (),
+        subject: str | None = None,
+        parameters: Mapping[str, float | str] | None = None,
+    ) -> TrajectoryBuilder:
+        """Start recording one request; finish it with `end_trajectory`, or use it as a context manager.
+
+        Args:
+            x: The request, shape (d,).
+            alternatives: True when the steps are alternatives of one decision.
+            model_route: The model or route that answers, if any.
+            context_ids: Ids of the memories given as context.
+            subject: Who asks.
+            parameters: Settings the request is served with, by name.
+
+        Raises:
+            DimensionMismatch: `x` is of another width.
+            InvalidValue: NaN, infinity, no numbers, or a name that is not text.
+        """
+        builder = TrajectoryBuilder(
+            0,
+            self._request(x),
+            alternatives=alternatives,
+            model_route=model_route,
+            context_ids=context_ids,
+            subject=subject,
+            parameters=parameters,
+            on_exit=self._on_exit,
+        )
+        self._for_width(builder.query_embedding.shape[0])
+        with self._log_lock:
+            builder.id = self._intake.ids.next()  # after every check: what is refused uses up no id
+            now = self._clock()
+            self._happen_now(Begun(now, builder.id, subject))
+            self._open.add(builder, now)
+        return builder
+
+    def _on_exit(self, builder: TrajectoryBuilder, failed: bool) -> None:
+        if failed:
+            if self._open.pop(builder.id) is not None:
+                self._happen_now(Dropped(self._clock(), (builder.id,), is_expired=False))
+        elif not builder.is_finished:
+            self.end_trajectory(builder, builder.quality)
+
+    def end_trajectory(self, builder: TrajectoryBuilder, quality: float | None = None) -> InstantResult:
+        """Finish a trajectory and learn from it.
+
+        Args:
+            builder: As `begin_trajectory` returned it.
+            quality: How good the whole was, in [0, 1]; None when nobody said.
+
+        Raises:
+            InvalidValue: a quality outside [0, 1]; the trajectory stays open.
+            StateError: the trajectory is finished already, was given up, or was begun elsewhere.
+        """
+        if not builder.is_finished and builder not in self._open:
+            raise StateError(f"trajectory {builder.id} was not begun by this engine; end it where it began")
+        trajectory = builder.build(quality)
+        self._open.pop(builder.id)
+        return self._submit(trajectory)
+
+    def submit_trajectory(self, trajectory: QueryTrajectory) -> InstantResult:
+        """Learn from a finished trajectory; one with an id learned from before counts once.
+
+        Raises:
+            DimensionMismatch: it is of another width.
+        """
+        if not isinstance(trajectory, QueryTrajectory):
+            raise InvalidValue(f"trajectory: expected a QueryTrajectory, got {type(trajectory).__name__}")
+        self._asked(trajectory.query_embedding)
+        self._open.pop(trajectory.id)
+        return self._submit(trajectory)
+
+    def _submit(self, trajectory: QueryTrajectory) -> InstantResult:
+        event = Submitted(self._clock(), trajectory)
+        with self._lock, self._log_lock:
+            seq = self._journal.append(event)
+            result = self._machine.submit(event)
+        self._journal.wait(seq)
+        return result
+
+    # -- patterns and loops ----------------------------------------------------------------------------------------
+
+    def find_patterns(self, x: npt.ArrayLike, k: int = 5) -> list[PatternMatch]:
+        """Return the `k` patterns most like the request `x`, shape (d,), best first; each counts an access."""
+        whole(k, "k", 1)
+        request, learner = self._asked(x)
+        matches = learner.bank.search(request, k)
+        if matches:
+            self._happen_now(Touched(self._clock(), tuple(match.pattern.id for match in matches)))
+            self._settle()
+        return matches
+
+    def _settle(self) -> None:
+        # Accesses are counted at once when nobody is learning, else by whoever learns next.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._machine.settle()
+            finally:
+                self._lock.release()
+
+    def background_learn(self, force: bool = False) -> BackgroundResult:
+        """Run Loop B now: patterns, base adapter, EWC++; requests go on meanwhile.
+
+        Args:
+            force: Run with fewer than `min_trajectories`.
+
+        Raises:
+            LearningError: the refit failed; nothing was changed, nothing lost.
+            PatternExtractionError: clustering failed; nothing was changed, nothing lost.
+        """
+        with self._cycle_lock:
+            with self._lock:
+                learner = self._learner
+                reason = "no new trajectories" if learner is None else learner.loops.why_not(force=force)
+                if learner is None or reason is not None:
+                    return BackgroundResult(self._machine.versions.in_force, 0, reason)
+                begun = CycleBegun(self._clock(), force)
+                with self._log_lock:
+                    self._journal.append(begun)
+                cycle = self._machine.begin_cycle(begun)
+            if cycle.reason is not None:
+                return BackgroundResult(self._machine.versions.in_force, 0, cycle.reason)
+            result, seq = self._cycled(learner.loops, cycle)
+            if self._journal.store is not None:
+                self._keep_snapshot()
+        self._journal.wait(seq)
+        return result
+
+    def _cycled(self, loops: LoopCoordinator, cycle: Cycle) -> tuple[BackgroundResult, int]:
+        try:
+            change = loops.compute(cycle)
+        except BaseException as error:
+            self._happen(CycleFailed(self._clock(), f"{type(error).__name__}: {error}"))
+            raise
+        ended = CycleEnded(self._clock(), change)
+        with self._lock:
+            with self._log_lock:
+                seq = self._journal.append(ended)
+            result = self._machine.end_cycle(ended, seq)
+            self._note_decisions()
+        return result, seq
+
+    def tick(self) -> TickResult:
+        """Do what is due: forget what waited too long, run Loop B at its interval. Throws no trajectory away."""
+        now = self._clock()
+        self._open.expire(now)
+        with self._lock:
+            if self._machine.is_tick_due(now):
+                self._happen(Ticked(now))
+            learner = self._learner
+            if learner is None:
+                return TickResult(None, "nothing was seen yet", 0)
+            is_due = learner.loops.is_due(now)
+        if self._journal.is_snapshot_due:
+            self._keep_snapshot()
+        if not is_due:
+            return TickResult(None, "not due, or too few trajectories", learner.loops.waiting_count)
+        result = self.background_learn()
+        return TickResult(result, result.skipped_reason, learner.loops.waiting_count)
+
+    def start_background(self, period_s: float = 60.0) -> None:
+        """Call `tick` every `period_s` seconds in a thread, until `stop_background` or `close`.
+
+        Raises:
+            StateError: it runs already.
+            InvalidValue: a period that is not finite and above 0.
+        """
+        if finite(period_s, "period_s") <= 0.0:
+            raise InvalidValue(f"period_s: expected a number above 0, got {period_s!r}")
+        with self._lock:
+            if self._worker is not None:
+                raise StateError("the background thread runs already")
+            self._worker = Worker(self.tick, period_s)
+
+    def metrics(self) -> SonaMetrics:
+        """Return every counter; they go on after a restart."""
+        with self._lock:
+            return SonaMetrics.of(self._machine, self._journal.store)
