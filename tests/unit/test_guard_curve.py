@@ -1,5 +1,7 @@
 """The curve: a bounded number of points at even distances."""
 
+from itertools import pairwise
+
 from sona.guard.curve import MOST_POINTS, Curve, Point
 from sona.state import digest
 
@@ -16,7 +18,7 @@ def test_points_are_as_even_as_they_are_few():
     for trials in (0, 19, 8000, 8020, 100_000):
         points = [point.trials for point in drawn(trials).points]
         assert len(points) <= MOST_POINTS
-        assert len({b - a for a, b in zip(points, points[1:], strict=False)}) <= 1
+        assert len({b - a for a, b in pairwise(points)}) <= 1
         assert len(points) >= min(trials // 20, MOST_POINTS // 2)
         if points:
             assert points[0] == points[-1] / len(points)

@@ -94,9 +94,9 @@ def test_a_sum_leaves_its_bounds_no_more_often_than_the_level_says(mean, level):
     # The mean of a coin that drifts; both sides are looked at after every value.
     rng = np.random.default_rng(7)
     crossed = 0
-    for _ in range(200):
+    for _ in range(120):
         sequence, truth, heads, is_crossed = Sequence(1.0), 0.0, 0.5, False
-        for t in range(150):
+        for t in range(100):
             chance = mean * (1.0 + 0.5 * math.sin(t / 20.0)) if mean < 0.6 else mean
             value = float(rng.random() < chance)
             predicted = heads / (t + 1.0)
@@ -106,7 +106,7 @@ def test_a_sum_leaves_its_bounds_no_more_often_than_the_level_says(mean, level):
             bounds = sequence.bounds(level / 2.0, level / 2.0)
             is_crossed |= not bounds.low <= truth <= bounds.high
         crossed += is_crossed
-    assert crossed / 200 <= level
+    assert crossed / 120 <= level
 
 
 def test_replacing_a_value_is_as_if_it_had_been_so_from_the_start():

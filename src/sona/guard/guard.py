@@ -258,6 +258,7 @@ class Guard:
             verdict=verdict,
             reasons=self._reasons(lift) if verdict is Verdict.NO_EVIDENCE else (),
             lift=lift,
+            gain=evidence.exposed.gain(alpha / 2.0, alpha / 2.0),
             alpha=alpha,
             learned=self._arm(1),
             frozen=self._arm(0),

@@ -10,6 +10,7 @@ from sona.guard.comparison import Lift
 from sona.guard.curve import Point
 from sona.guard.latency import MeanLatency
 from sona.guard.offpolicy import Estimate, PolicyValue
+from sona.guard.sequence import Bounds
 from sona.state import Plain
 
 
@@ -48,7 +49,8 @@ class Report:
         verdict: Whether the interval of the lift excludes 0, and on which side.
         reasons: Why there is no evidence, in words; empty when there is.
         lift: The lift and its interval, valid whenever one looks.
-        alpha: Level of the interval.
+        gain: What learned answers have gained in all, in quality, with an interval of the same level.
+        alpha: Level of each interval.
         learned: The learned arm.
         frozen: The frozen arm.
         mode: Mode of the guard.
@@ -74,6 +76,7 @@ class Report:
     verdict: Verdict
     reasons: tuple[str, ...]
     lift: Lift
+    gain: Bounds
     alpha: float
     learned: ArmReport
     frozen: ArmReport
@@ -109,6 +112,9 @@ class Report:
         lines += [f"  {reason}" for reason in self.reasons]
         if self.required is not None:
             lines.append(f"  about {self.required:,} more outcomes would show this lift, if it stays")
+        if self.lift.trials:
+            gain = f"{self.gain.total:+.1f} [{self.gain.low:+.1f}, {self.gain.high:+.1f}]"
+            lines.append(f"  in all, learned answers gained {gain} in quality")
         lines += ["", f"  {'':9}{'served':>9}{'answered':>10}{'quality':>9}{'IPS':>16}{'SNIPS':>16}{'DR':>16}"]
         lines += [_arm("learned", self.learned), _arm("frozen", self.frozen)]
         lines += ["  (IPS, SNIPS, DR: value if it answered alone, with plain standard errors)", "", *self._standing()]
@@ -148,7 +154,7 @@ def verdict_of(lift: Lift) -> Verdict:
 def _interval(lift: Lift, alpha: float | None) -> str:
     if lift.value is None:
         return "nothing compared yet"
-    level = "" if alpha is None else f", {1.0 - alpha:.4g} % valid at any time".replace("0.", "", 1)
+    level = "" if alpha is None else f", {100.0 * (1.0 - alpha):.4g} % valid at any time"
     return f"lift {lift.value:+.4f} [{lift.low:+.4f}, {lift.high:+.4f}]{level}, {lift.trials:,} compared outcomes"
 
 
