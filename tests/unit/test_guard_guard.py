@@ -132,7 +132,7 @@ def test_what_helps_is_improved_and_shown_to_all_but_the_held_out():
     report = guard.report()
     assert report.verdict is Verdict.IMPROVED
     assert 0.0 < report.lift.low < 0.4 < report.lift.high
-    assert guard.exposure == 0.95
+    assert guard.exposure > 0.85
     assert report.required is None
     assert report.reasons == ()
 

@@ -175,8 +175,8 @@ class Comparison:
     def loss(self, level: float) -> float:
         """Return an upper bound at `level` of what learned answers have cost so far; at least 0.
 
-        It is never more than what frozen lists are expected to have earned in their place. What waits in unfinished
-        groups, and what a group weighs beyond one, is taken to fare like what is counted.
+        It is never more than what frozen lists are expected to have earned where learned ones were shown. What waits
+        in unfinished groups, and what a group weighs beyond one, is taken to fare like what is counted.
         """
         layers = [(number, layer) for number, layer in sorted(self._layers.items()) if not layer.is_empty]
         counted = sum(band.stake for _, layer in layers for band in layer.bands)

@@ -7,6 +7,7 @@ same calls in the same order give the same state.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from sona.checks import finite, fraction, whole
@@ -24,6 +25,7 @@ from sona.state import State
 _REFRESH = 20  # compared outcomes between two looks at the budget
 _BAD_KEPT = 1000
 _PATTERNS_SHOWN = 10
+_LOW_END = 1.96  # standard errors below the mean
 _NOTHING = Expected(0.0, 0.0)
 
 
@@ -244,9 +246,11 @@ class Guard:
     # -- what is known -------------------------------------------------------------------------------------------------
 
     def account(self) -> Account:
-        """Return where the budget stands."""
-        frozen = self.evidence.policies.means.predicted(0)[1]
-        allowed = self.config.budget * self.known * frozen
+        """Return where the budget stands; what frozen answers earn is taken for the low end of a plain interval."""
+        means = self.evidence.policies.means
+        frozen = means.predicted(0)[1]
+        error = math.sqrt(frozen * (1.0 - frozen) / (means.count(0) + 1.0))
+        allowed = self.config.budget * self.known * max(frozen - _LOW_END * error, 0.0)
         return Account(self.known, frozen, self.evidence.exposed.loss(self.config.alpha), allowed)
 
     def report(self) -> Report:

@@ -61,7 +61,8 @@ class Weighed:
     Args:
         step: The weighted effect, and its residual with bounds.
         weight: The weight.
-        stake: What the learned list would cost, times the weight, if it earned nothing: an expectation.
+        stake: What learned answers that were shown would have cost if they earned nothing, over their propensity
+            and times the weight: an expectation.
         most: The greatest weighted effect that such lists can have, up or down.
     """
 
@@ -98,4 +99,4 @@ def weighed(trial: Trial, expected: Expected, weight: float) -> Weighed:
     residual = (trial.surplus - m1) * learned if trial.is_learned else (m0 - trial.surplus) * frozen
     below, above = max(m1 * learned, (most - m0) * frozen), max((most - m1) * learned, m0 * frozen)
     step = Step(weight * (m1 - m0) + residual, residual, below, above)
-    return Weighed(step, weight, weight * m0, weight * most)
+    return Weighed(step, weight, m0 * learned if trial.is_learned else 0.0, weight * most)
