@@ -78,12 +78,14 @@ class Durable:
             self._use(self._fresh(_seeded_key(self.config)), Journal(None))
             return
         self._revive(store, config)
-        self._tidy_up()
+        if not store.is_read_only:  # else what is unfinished may be so in the process that writes
+            self._tidy_up()
 
     def _revive(self, store: Store, config: SonaConfig | None = None) -> None:
         self.config, key = _settings(store, config)
-        machine, after = read_machine(store, lambda: self._fresh(key), self._revived)
-        self._use(machine, Journal(store, store.last_seq, after))
+        last = store.last_seq  # a reader beside a writer keeps to what was there when it came
+        machine, after = read_machine(store, lambda: self._fresh(key), self._revived, until=last)
+        self._use(machine, Journal(store, last, after))
 
     def _fresh(self, key: bytes) -> Machine:
         return Machine(self.config, Words(self.config, self._embedder, self._responder), key)

@@ -85,21 +85,24 @@ class Journal:
         self._snapshot_seq, self._has_hole = snapshot.seq, False
 
 
-def read_machine(store: Store, fresh: Callable[[], Machine], revive: Callable[[State], Machine]) -> tuple[Machine, int]:
+def read_machine(
+    store: Store, fresh: Callable[[], Machine], revive: Callable[[State], Machine], *, until: int | None = None
+) -> tuple[Machine, int]:
     """Return the machine a store holds, and the position of its last snapshot: that snapshot, and what came after.
 
     Args:
         store: Where the log is.
         fresh: Makes a machine that knows nothing.
         revive: Makes one from a snapshot's state.
+        until: Last event that happens to it; all of them when None.
 
     Raises:
         StoreError: the store is damaged, or its log has a hole that no snapshot closes.
     """
-    snapshot = store.snapshot()
+    snapshot = store.snapshot(until)
     machine = fresh() if snapshot is None else revive(decode_state(snapshot.data, _STATE_KIND, "the snapshot"))
     after = 0 if snapshot is None else snapshot.seq
-    replay(machine, store, after=after)
+    replay(machine, store, after=after, until=until)
     return machine, after
 
 
