@@ -134,7 +134,8 @@ class Accountable(Durable):
             if served is not None and served.kind == "answered":
                 machine, is_exact = self._rebuilt(store, until=served.seq), True
         with self._lock:
-            return explain(machine, wanted, is_exact=is_exact)
+            held = self._machine.intake.served.get(wanted)
+            return explain(machine, wanted, is_exact=is_exact, outcome=None if held is None else held.outcome)
 
     # -- the log ---------------------------------------------------------------------------------------------------
 

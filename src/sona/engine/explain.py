@@ -28,7 +28,7 @@ class ExplainedItem:
         base: What the base adapter added.
         votes: What past requests added.
         score: The learned score.
-        reward: What it earned, if that is known.
+        reward: What it has earned by now, if that is known.
     """
 
     item: str
@@ -65,8 +65,16 @@ class Explanation:
     is_exact: bool
 
 
-def explain(machine: Machine, trajectory_id: int, *, is_exact: bool) -> Explanation:
+def explain(
+    machine: Machine, trajectory_id: int, *, is_exact: bool, outcome: QueryTrajectory | None = None
+) -> Explanation:
     """Return why a request was answered as it was, from what `machine` knows.
+
+    Args:
+        machine: What was known when it was answered, or what is known now.
+        trajectory_id: The request.
+        is_exact: Whether it is the former.
+        outcome: What came of the request since, if that is known.
 
     Raises:
         UnknownTrajectory: it is not held.
@@ -83,20 +91,23 @@ def explain(machine: Machine, trajectory_id: int, *, is_exact: bool) -> Explanat
         text=served.text,
         subject=trajectory.subject,
         serving=served.serving,
-        items=_items(learner, trajectory),
+        items=_items(learner, trajectory, outcome or trajectory),
         neighbours=tuple(learner.votes.neighbours(asked)[:_NEIGHBOURS]),
         patterns=tuple(match.pattern.id for match in matches),
         is_exact=is_exact,
     )
 
 
-def _items(learner: Learner, trajectory: QueryTrajectory) -> tuple[ExplainedItem, ...]:
+def _items(learner: Learner, trajectory: QueryTrajectory, outcome: QueryTrajectory) -> tuple[ExplainedItem, ...]:
     if not trajectory.steps:
         return ()
     shown, weights = learner.shown(trajectory), learner.calibrator.weights
     votes = weights.votes(shown.taken, shown.passed)
     parts = np.stack([shown.similarity, weights.micro * shown.micro, weights.base * shown.base, votes], 1)
+    earned = {step.ref: step.reward for step in outcome.steps}
     return tuple(
-        ExplainedItem(step.ref or "", similarity, micro, base, voted, similarity + micro + base + voted, step.reward)
+        ExplainedItem(
+            step.ref or "", similarity, micro, base, voted, similarity + micro + base + voted, earned.get(step.ref)
+        )
         for step, (similarity, micro, base, voted) in zip(trajectory.steps, parts.tolist(), strict=True)
     )
