@@ -113,6 +113,15 @@ def test_a_growing_exposure_moves_units_one_way():
     assert held == {unit for unit in units if guard.assign(unit).is_held_out}
 
 
+def test_answers_in_the_shadow_earn_no_budget_to_lose():
+    guard = Guard(replace(SMALL, mode="shadow"), KEY)
+    run(guard, 50, (0.5, 0.5))
+    assert guard.known == 0
+    guard.set_mode("on")
+    run(guard, 30, (0.5, 0.5), seed=1)
+    assert guard.known == 30
+
+
 def test_the_mode_is_switched_at_once():
     guard = Guard(SMALL, KEY)
     run(guard, 100, (0.5, 0.5))
