@@ -49,7 +49,7 @@ class Influence:
         subjects = len(self._counts) - (_NOBODY in self._counts) + (name not in self._counts)
         share = max(self.config.influence, 2.0 / subjects)
         lessons = min(len(self._window) + 1, self.config.influence_window)
-        return self._counts[name] + 1 <= max(1.0, share * lessons)
+        return self._counts[name] + 1 <= share * lessons
 
     def _forget(self, name: int) -> None:
         self._counts[name] -= 1
