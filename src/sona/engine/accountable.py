@@ -13,7 +13,7 @@ from sona.engine.durable import Durable
 from sona.engine.events import Decided, ModeSet, Noted, Reembedded, RolledBack
 from sona.engine.explain import Explanation, explain
 from sona.engine.forgetting import Forgotten, Without
-from sona.engine.journal import decoded, replay
+from sona.engine.journal import decoded, read_machine, replay
 from sona.engine.machine import Machine
 from sona.engine.versions import Difference, difference
 from sona.engine.words import Words
@@ -132,7 +132,8 @@ class Accountable(Durable):
             store.flush()
             served = next(iter(store.events(trajectory_id=wanted)), None)
             if served is not None and served.kind == "answered":
-                machine, is_exact = self._rebuilt(store, until=served.seq), True
+                machine, _ = read_machine(store, self._blank, self._revived, until=served.seq)
+                is_exact = True
         with self._lock:
             held = self._machine.intake.served.get(wanted)
             return explain(machine, wanted, is_exact=is_exact, outcome=None if held is None else held.outcome)
@@ -148,11 +149,6 @@ class Accountable(Durable):
                 f"{purpose} needs the whole log, and events before {store.whole_after} could not be written"
             )
         return store
-
-    def _rebuilt(self, store: Store, *, until: int | None = None) -> Machine:
-        machine = self._blank()
-        replay(machine, store, until=until)
-        return machine
 
     def _blank(self) -> Machine:
         machine = self._fresh(self._machine.key)
