@@ -78,8 +78,8 @@ class Judgement:
         if rehearsal.is_worse:
             learner.loops.reject(change, now=at)
             self.guard.rejected(change.result.version)
+            self.versions.decide(at, "rejected", change.result.version, rehearsal.reason)
             reason = f"rejected: {rehearsal.reason}"
-            self.versions.decide(at, "rejected", change.result.version, reason)
             return BackgroundResult(self.versions.in_force, change.result.trajectories, reason)
         result = learner.loops.commit(change, now=at)
         self.versions.add(learner, result, at=at, seq=seq)
