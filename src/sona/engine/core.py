@@ -190,8 +190,9 @@ class SonaEngine(Learning):
             memories = self._machine.memories
             chosen = memories.id_for(text, id)
             if memories.is_known(chosen, text) and given is None:
-                return chosen
-            seq = self._happen(Remembered(self._clock(), text, chosen, given, subject))
+                seq = self._journal.seq  # who brought it first may still be waiting for the disk
+            else:
+                seq = self._happen(Remembered(self._clock(), text, chosen, given, subject))
         self._journal.wait(seq)
         return chosen
 
