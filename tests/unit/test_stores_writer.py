@@ -165,6 +165,54 @@ def test_after_a_full_queue_nothing_is_taken_in_until_the_hole_is_closed(disk, s
     assert len([record for record in caplog.records if "not written" in record.message]) == 1
 
 
+def with_a_hole(disk: Disk, start: Callable[..., Writer[int]]) -> Writer[int]:
+    writer = start(capacity=2, limit_s=0.05)
+    disk.open.clear()
+    offer(writer, 1, 2, 3)
+    disk.open.set()
+    writer.flush()
+    return writer
+
+
+def test_while_a_state_that_closes_a_hole_is_written_what_comes_after_it_is_held_back(disk, start):
+    writer = with_a_hole(disk, start)
+    assert writer.hold_after(2) == 2  # the refused event 3 is not in that state
+    assert offer(writer, 4) == [False]
+    assert writer.hold_after(4) == 2
+    assert offer(writer, 5, 6, 7) == [True, True, False]
+    with pytest.raises(StoreError, match="event 5 could not be written"):
+        writer.wait(5)
+    writer.wait(2)
+    assert disk.content == [1, 2]
+    writer.go_on_after(4)
+    writer.wait(6)
+    assert disk.content == [1, 2, 5, 6]
+    assert writer.hold_after(7) == 6
+    writer.go_on_after(7)
+    offer(writer, 8)
+    writer.flush()
+    assert disk.content == [1, 2, 5, 6, 8]
+
+
+def test_what_was_held_back_for_a_state_that_could_not_be_written_is_refused(disk, start):
+    writer = with_a_hole(disk, start)
+    writer.hold_after(3)
+    assert offer(writer, 4, 5) == [True, True]
+    writer.refuse_after(3)
+    assert (writer.counts().refused, writer.counts().queued, writer.last_seq) == (3, 0, 2)
+    with pytest.raises(StoreError, match="event 4 was not taken in"):
+        writer.wait(4)
+    writer.go_on_after(4)  # event 5 is in no state yet
+    assert offer(writer, 6) == [False]
+    writer.hold_after(6)
+    writer.go_on_after(6)
+    offer(writer, 7)
+    writer.flush()
+    assert disk.content == [1, 2, 7]
+    writer.refuse_after(6)  # nothing is held back any more
+    assert offer(writer, 8) == [True]
+
+
 @pytest.mark.parametrize("seq", [0, 4, 5])
 def test_positions_ascend(start, seq):
     writer = start(last_seq=5)

@@ -25,7 +25,7 @@ class Journal:
         self.store = store
         self._seq = seq
         self._snapshot_seq = snapshot_seq
-        self._has_hole = False
+        self._refused_seq = 0  # the last event that the store did not take in
         self._is_strict = store is not None and store.metrics().durability is Durability.STRICT
 
     @property
@@ -36,7 +36,8 @@ class Journal:
     @property
     def is_snapshot_due(self) -> bool:
         """True when the log has a hole, or opening would have to replay much."""
-        return self.store is not None and (self._has_hole or self.since_snapshot >= SNAPSHOT_EVERY)
+        has_hole = self._refused_seq > self._snapshot_seq
+        return self.store is not None and (has_hole or self.since_snapshot >= SNAPSHOT_EVERY)
 
     @property
     def since_snapshot(self) -> int:
@@ -53,7 +54,8 @@ class Journal:
         self._seq += 1
         if self.store is not None:
             make = partial(encode, self._seq, event)
-            self._has_hole |= not self.store.append(self._seq, make, is_acknowledged=is_acknowledged)
+            if not self.store.append(self._seq, make, is_acknowledged=is_acknowledged):
+                self._refused_seq = self._seq
         return self._seq
 
     def wait(self, seq: int) -> None:
@@ -78,11 +80,11 @@ class Journal:
         """
         if self.store is not None:
             self.store.put_snapshot(snapshot)
-            self._snapshot_seq, self._has_hole = snapshot.seq, False
+            self._snapshot_seq = snapshot.seq
 
     def rewritten(self, snapshot: Snapshot) -> None:
         """Note that the store holds another log now, with this state after it."""
-        self._snapshot_seq, self._has_hole = snapshot.seq, False
+        self._snapshot_seq = snapshot.seq
 
 
 def read_machine(

@@ -205,7 +205,16 @@ class SqliteStore:
             StoreError: it cannot be written; nothing changed.
         """
         writer = self._require_writer()
-        writer.flush()
+        last = writer.hold_after(snapshot.seq)
+        try:
+            writer.wait(last)
+            self._write_snapshot(snapshot)
+        except BaseException:
+            writer.refuse_after(snapshot.seq)
+            raise
+        writer.go_on_after(snapshot.seq)
+
+    def _write_snapshot(self, snapshot: Snapshot) -> None:
         with self._database.writing() as connection:
             (newest,) = connection.execute("SELECT max(seq) FROM snapshots").fetchone()
             require_newest(snapshot, newest or 0)
@@ -214,7 +223,6 @@ class SqliteStore:
                 "DELETE FROM snapshots WHERE seq NOT IN (SELECT seq FROM snapshots ORDER BY seq DESC LIMIT 2)"
             )
             write_ledger(connection, read_ledger(connection).after_snapshot(snapshot.seq))
-        writer.go_on_after(snapshot.seq)
 
     def snapshot(self, until: int | None = None) -> Snapshot | None:
         """Return the latest undamaged snapshot (with `seq <= until`), or None when there is none.

@@ -51,7 +51,7 @@ class Writer(Generic[T]):
 
     A batch that cannot be written is kept and tried again, at growing intervals. A full queue refuses, and after one
     refusal it refuses everything until `go_on_after` says that the hole is closed. What cannot be made leaves a
-    hole in the same way.
+    hole in the same way. While a state that closes the hole is being written, what comes after it is held back.
 
     Args:
         commit: Writes a batch as a whole, or raises StoreError and writes nothing.
@@ -78,6 +78,7 @@ class Writer(Generic[T]):
         self._made: list[T] = []  # the first of those that wait, made; only the thread uses it
         self._last_seq = self._written_seq = last_seq
         self._hole: int | None = None  # the last position that was refused, until the hole is closed
+        self._held_after: int | None = None  # the state being written that closes it; what is later waits for that
         self._due = math.inf  # when the next batch is to be written
         self._retry_at = self._pause_s = 0.0  # after a failure: not before, and for how long
         self._written = self._refused = self._failures = 0
@@ -160,12 +161,42 @@ class Writer(Generic[T]):
         """Return when everything taken in is written, or raise StoreError."""
         self.wait(self._last_seq)
 
+    def hold_after(self, seq: int) -> int:
+        """Take events in again after `seq`, if a hole was all before it; return the last position taken in before.
+
+        They are not written until `go_on_after` says that a state with what was refused is kept; `refuse_after`
+        says that it is not.
+        """
+        with self._lock:
+            last = self._last_seq
+            if self._hole is not None and seq >= self._hole:
+                self._hole, self._held_after, self._last_seq = None, seq, max(last, seq)
+            return last
+
+    def refuse_after(self, seq: int) -> None:
+        """Refuse what was held back after `seq`: the hole before it could not be closed."""
+        with self._lock:
+            if self._held_after != seq:
+                return
+            self._refused += len(self._waiting)
+            self._hole, self._held_after = self._last_seq, None
+            self._waiting = deque(itertools.takewhile(lambda entry: entry[0] <= seq, self._waiting))
+            self._refused -= len(self._waiting)
+            self._last_seq = self._waiting[-1][0] if self._waiting else self._written_seq
+            self._done.notify_all()
+
     def go_on_after(self, seq: int) -> None:
-        """Take events in again after `seq`, if a hole was all before it: a state that holds them is kept."""
+        """Write events again after `seq`, if a hole was all before it: a state that holds them is kept."""
         with self._lock:
             self._last_seq, self._written_seq = max(self._last_seq, seq), max(self._written_seq, seq)
             if self._hole is not None and seq >= self._hole:
                 self._hole = None
+            if self._hole is None:
+                self._last_error = None
+            if self._held_after is not None and seq >= self._held_after:
+                self._held_after = None
+                self._hasten(0.0)
+                self._done.notify_all()
 
     def stop(self) -> None:
         """Write what waits and end the thread.
@@ -197,7 +228,7 @@ class Writer(Generic[T]):
             while True:
                 if self._is_stopping and (self._is_given_up or not self._waiting):
                     return False
-                if not self._waiting:
+                if not self._waiting or self._is_held(self._waiting[0]):
                     self._due = math.inf
                     self._work.wait()
                     continue
@@ -208,11 +239,15 @@ class Writer(Generic[T]):
                     return True
                 self._work.wait(min(pause_s, _LONGEST_PAUSE_S))
 
+    def _is_held(self, entry: tuple[int, Callable[[], T]]) -> bool:
+        return self._held_after is not None and entry[0] > self._held_after
+
     def _make(self) -> None:
         if self._made:  # a batch that could not be written yet
             return
         with self._lock:
-            taken = list(itertools.islice(self._waiting, _BATCH))
+            free = itertools.takewhile(lambda entry: not self._is_held(entry), self._waiting)
+            taken = list(itertools.islice(free, _BATCH))
         for _, make in taken:
             try:
                 self._made.append(make())
