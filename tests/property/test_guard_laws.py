@@ -94,7 +94,7 @@ def test_bounds_enclose_the_sum_and_widen_with_confidence(values, level):
     assert strict.low < loose.low < loose.total < loose.high < strict.high
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(streams, st.sampled_from(Weights))
 def test_a_lift_is_within_its_bounds_and_asking_changes_nothing(stream, weights):
     comparison = Comparison(weights, 19.0)
@@ -110,7 +110,7 @@ def test_a_lift_is_within_its_bounds_and_asking_changes_nothing(stream, weights)
     assert digest(comparison.state()) == before
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(streams, streams)
 def test_what_was_saved_is_what_continues(stream, more):
     comparison = Comparison(Weights.EXPOSED, 19.0)
@@ -122,7 +122,7 @@ def test_what_was_saved_is_what_continues(stream, more):
     assert digest(comparison.state()) == digest(again.state())
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), fractions, st.booleans()), max_size=60), st.sampled_from(["on", "canary"]))
 def test_the_same_calls_give_the_same_state(calls, mode):
     guards = [Guard(GuardConfig(mode=mode, warm_up=5), b"key") for _ in range(2)]

@@ -112,3 +112,19 @@ def test_stores(bench):
     names = " ".join(figure["name"] for figure in figures)
     for measured in ("append", "computing", "wait", "written", "opening", "erasing"):
         assert measured in names
+
+
+def test_validity(bench):
+    figures, printed = bench("proof_validity.py", "--workers", "1")
+    assert figures["alpha"] == 0.05
+    assert figures["aa_streams"] == sum(row["streams"] for row in figures["aa"]) == 16
+    for name in ("aa_false_improved", "aa_false_worse", "aa_t_test_false_improved", "coverage"):
+        assert 0.0 <= figures[name] <= 1.0
+    assert figures["coverage"] == min(row["coverage"] for row in figures["coverage_by_scenario"])
+    for row in figures["power"]:
+        shares = list(row["improved_after"].values())
+        assert shares == sorted(shares)
+    for row in figures["harm"]:
+        assert 0.0 < row["mean_loss"] < row["loss_without_guard"]
+    for row in figures["aa"]:
+        assert row["scenario"] in printed
