@@ -115,7 +115,7 @@ class Machine:
         return count
 
     def apply(self, event: Event, seq: int = 0) -> None:
-        """Let an event happen as it did before; one that was refused then is refused again.
+        """Let an event happen as it did before; what was refused then, or has nothing to work on any more, is refused.
 
         Args:
             event: What happened.
@@ -124,7 +124,7 @@ class Machine:
         try:
             self._apply(event, seq)
         except SonaError:
-            if not isinstance(event, Judged | Submitted):
+            if not isinstance(event, Judged | Submitted | CycleBegun | CycleEnded | RolledBack):
                 raise
 
     def _apply(self, event: Event, seq: int) -> None:  # noqa: C901, PLR0912 - one line per event is what it is
@@ -237,8 +237,7 @@ class Machine:
         return Accepted(served, outcome, why_not)
 
     def _outcome(self, event: Judged, served: Served) -> QueryTrajectory | None:
-        is_submitted = self.intake.is_submitted(event.trajectory_id)
-        return None if is_submitted else amended(served, event.rewards, event.quality)
+        return None if self.intake.is_submitted(event.trajectory_id) else amended(served, event.rewards, event.quality)
 
     def asker_of(self, event: Judged) -> str | None:
         """Return who asked what this feedback is for; None when nobody knows.
