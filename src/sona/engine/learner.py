@@ -263,6 +263,8 @@ class Learner:
         base = np.float32(weights.base)
         lists = []
         for trajectory in held_out:
+            if not trajectory.steps or trajectory.hidden_dim != self.hidden_dim:
+                continue  # nothing was found to show, or it is of another embedder
             asked = unit(trajectory.query_embedding)
             vectors = unit(np.array([step.activations for step in trajectory.steps], np.float32))
             micro = np.float32(weights.micro) * adapters.micro.delta(asked)
