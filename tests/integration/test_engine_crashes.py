@@ -429,3 +429,60 @@ def test_after_a_full_disk_the_log_goes_on_although_requests_never_pause(tmp_pat
     assert said[:2] == ["True", "True"], problem
     with open_engine(path) as engine:
         assert state_of(engine) == said[2]
+
+
+# -- forgetting ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("others", [0, 1, 3])
+def test_who_gave_nearly_all_that_a_version_was_learned_from_can_be_forgotten(tmp_path, others):
+    def live(name: str, people: list[str]) -> SonaEngine:
+        engine = open_engine(tmp_path / name)
+        for number, who in enumerate(people):
+            ranking = engine.rank(ITEMS[number % 9], IDS, ITEMS, context=Context(user_id=who))
+            engine.feedback(ranking.trajectory_id, rewards={ranking.ids[1]: 1.0})
+        return engine
+
+    with live("engine", [*["ann"] * others, *["eve"] * 8]) as engine:
+        assert engine.background_learn().version == 1
+        engine.rollback(1)
+        assert engine.forget("eve").requests == 8
+        assert engine.replay().is_equal
+        assert engine.version == len(engine.versions()) == (others > 1)
+        left = engine.rank(ITEMS[0], IDS, ITEMS)
+        feedbacks = engine.metrics().feedbacks
+    with open_engine(tmp_path / "engine") as again, live("another", ["ann"] * others) as never:
+        assert again.metrics().feedbacks == feedbacks == others
+        for one in (again, never):
+            one.background_learn()
+        assert again.adapt(ITEMS).tobytes() == never.adapt(ITEMS).tobytes()
+        assert left.scores == never.rank(ITEMS[0], IDS, ITEMS).scores
+
+
+def wider(texts):
+    return np.array([[len(text), 1.0, *map(ord, text[:D].ljust(D))] for text in texts], np.float32)
+
+
+def test_requests_that_found_nothing_or_are_of_another_embedder_do_not_end_loop_b_or_the_file(tmp_path):
+    config = SonaConfig(min_trajectories=2, guard=GuardConfig(warm_up=1, holdout=0.5, key="k"))
+    path = tmp_path / "engine"
+
+    def use(engine: SonaEngine, first: int) -> None:
+        for number in range(first, first + 15):
+            response = engine.process(f"number {number}", Context(user_id=f"u{number}"))
+            engine.feedback(response.trajectory_id, quality=1.0)
+
+    with SonaEngine.open(path, config, embedder=embed) as engine:
+        use(engine, 0)  # before there is anything to find
+        for number in range(5):
+            engine.remember(f"text number {number}")
+        use(engine, 20)
+        assert engine.background_learn(force=True).skipped_reason is None
+        assert engine.reembed(wider) == 5
+        use(engine, 40)
+        assert engine.background_learn(force=True).skipped_reason is None
+        assert engine.replay().is_equal
+        state = state_of(engine)
+    with SonaEngine.open(path, embedder=wider) as again:
+        assert state_of(again) == state
+        assert again.replay().is_equal
