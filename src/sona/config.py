@@ -122,6 +122,8 @@ class GuardConfig:
         canary: Greatest share of requests answered learned in the mode `canary`.
         budget: Share of what frozen answers would have earned that learned ones may cost, at level `alpha`; 1 sets
             no limit.
+        budget_requests: Requests that the budget is for at least: early on, learned answers may cost as much as they
+            might over so many. Fewer limit more, and learn less, before there is evidence.
         alpha: Level of every interval and of the limit.
         warm_up: Requests answered before anything is held out or compared.
         influence: Greatest share of recent lessons that one subject may give, where enough subjects ask.
@@ -134,6 +136,7 @@ class GuardConfig:
     holdout: float = 0.05
     canary: float = 0.1
     budget: float = 0.05
+    budget_requests: int = 1000
     alpha: float = 0.05
     warm_up: int = 100
     influence: float = 0.05
@@ -147,6 +150,7 @@ class GuardConfig:
         setting_number(self.holdout, "holdout", 0.0, 0.5)
         setting_number(self.canary, "canary", 0.0, 1.0)
         setting_number(self.budget, "budget", 0.0, 1.0)
+        setting_whole(self.budget_requests, "budget_requests", 0)
         setting_number(self.alpha, "alpha", 0.0, 0.5, open_low=True)
         setting_whole(self.warm_up, "warm_up", 0)
         setting_number(self.influence, "influence", 0.0, 1.0, open_low=True)

@@ -7,7 +7,7 @@ import pytest
 
 from sona.config import GuardConfig
 from sona.errors import InvalidValue, StoreError
-from sona.guard.exposure import PROBE
+from sona.guard.exposure import PROBE, UNPROVEN
 from sona.guard.guard import Guard, Heard, Observation
 from sona.guard.holdout import Arm
 from sona.guard.report import Verdict
@@ -71,7 +71,7 @@ def test_while_warming_up_all_is_learned_and_nothing_compared():
         assert (found.arm, found.exposure, found.is_compared, found.is_held_out) == (Arm.LEARNED, 1.0, False, False)
         guard.served(found.arm, is_compared=False)
     assert guard.assign("u").is_compared
-    assert guard.exposure < 0.06
+    assert 0.5 < guard.exposure <= UNPROVEN
 
 
 def test_a_canary_never_shows_more_than_its_share_not_even_while_warming_up():
@@ -163,7 +163,7 @@ def test_what_harms_costs_no_more_than_the_budget_and_is_hardly_shown_any_more(c
         heard, cost = serve(guard, f"u{number}", chances, rng)
         lost += cost if number >= SMALL.warm_up else 0.0
         alarms.append(heard.is_worse)
-        assert lost <= 0.05 * chances[0] * (number + 1) + 1.0
+        assert lost <= 0.05 * chances[0] * max(number + 1, SMALL.budget_requests) + 1.0
     assert sum(alarms) <= 1
     if chances[0] - chances[1] > 0.3:
         assert any(alarms)

@@ -142,4 +142,4 @@ def test_what_was_saved_goes_on():
         each.add(steps(1, seed=3)[0])
     assert digest(sequence.state()) == digest(again.state())
     with pytest.raises(StoreError, match="costs"):
-        Sequence.from_state(State({"total": 0.0, "count": 0, "costs": np.zeros((2, RATES - 1))}), 1.0)
+        Sequence.from_state(State({"sums": np.zeros(2), "count": 0, "costs": np.zeros((2, RATES - 1))}), 1.0)

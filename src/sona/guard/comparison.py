@@ -183,6 +183,22 @@ class Comparison:
         lost = sum(layer.loss(level * share_of(number)) for number, layer in layers)
         return self._stake * max(lost / counted, 0.0) if counted > 0.0 else self._stake
 
+    @property
+    def error(self) -> float:
+        """Standard error of the sum; visits of one unit are taken to err together."""
+        layers = (layer for _, layer in sorted(self._layers.items()))
+        return sum(math.sqrt(sum(band.sequence.variance for band in layer.bands)) for layer in layers)
+
+    @property
+    def total(self) -> float:
+        """The sum itself."""
+        return sum(band.sequence.total for _, layer in sorted(self._layers.items()) for band in layer.bands)
+
+    @property
+    def noise(self) -> float:
+        """Mean squared residual of an outcome; that of a fair coin counts as 20 outcomes."""
+        return (sum(self._spread) + 20 * 0.25) / (sum(self._seen) + 20)
+
     def required(self, alpha: float, exposure: float) -> int | None:
         """Return how many more requests, of units not seen before, would show the observed lift; None if none would.
 

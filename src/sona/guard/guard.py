@@ -7,7 +7,6 @@ same calls in the same order give the same state.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from sona.checks import finite, fraction, whole
@@ -15,7 +14,7 @@ from sona.config import GUARD_MODES, GuardConfig
 from sona.errors import InvalidValue, StoreError
 from sona.guard.comparison import Lift, Testimony
 from sona.guard.evidence import Evidence
-from sona.guard.exposure import PROBE, Account, exposure_within
+from sona.guard.exposure import PROBE, UNPROVEN, Account, exposure_within
 from sona.guard.holdout import Arm, Assignment, assigned, draw, name_of
 from sona.guard.influence import Influence
 from sona.guard.report import ArmReport, Report, Verdict, verdict_of
@@ -25,7 +24,6 @@ from sona.state import State
 _REFRESH = 20  # compared outcomes between two looks at the budget
 _BAD_KEPT = 1000
 _PATTERNS_SHOWN = 10
-_LOW_END = 1.96  # standard errors below the mean
 _NOTHING = Expected(0.0, 0.0)
 
 
@@ -168,10 +166,16 @@ class Guard:
             self._renew()
 
     def _renew(self) -> None:
-        self._exposure = exposure_within(self.account(), 1.0) if self.config.budget < 1.0 else 1.0
+        self._exposure = 1.0
+        if self.config.budget < 1.0 and self.config.holdout > 0.0:
+            most = 1.0 - self.config.holdout
+            self._exposure = exposure_within(self.account(), most if self._is_proven() else min(most, UNPROVEN))
         if self.evidence.watch.is_alarmed:
             self._exposure = min(self._exposure, PROBE)
         self._policy = self._policy_now()
+
+    def _is_proven(self) -> bool:
+        return self.evidence.whole.lift(self.config.alpha).low > 0.0
 
     def _policy_now(self) -> _Policy:
         most = self.config.canary if self._mode == "canary" else 1.0
@@ -246,12 +250,18 @@ class Guard:
     # -- what is known -------------------------------------------------------------------------------------------------
 
     def account(self) -> Account:
-        """Return where the budget stands; what frozen answers earn is taken for the low end of a plain interval."""
-        means = self.evidence.policies.means
-        frozen = means.predicted(0)[1]
-        error = math.sqrt(frozen * (1.0 - frozen) / (means.count(0) + 1.0))
-        allowed = self.config.budget * self.known * max(frozen - _LOW_END * error, 0.0)
-        return Account(self.known, frozen, self.evidence.exposed.loss(self.config.alpha), allowed)
+        """Return where the budget stands."""
+        exposed = self.evidence.exposed
+        return Account(
+            known=self.known,
+            frozen_quality=self.evidence.policies.means.predicted(0)[1],
+            gain=exposed.total,
+            error=exposed.error,
+            noise=exposed.noise,
+            budget=self.config.budget,
+            least=self.config.budget_requests,
+            alpha=self.config.alpha,
+        )
 
     def report(self) -> Report:
         """Return what is known now: the verdict, and what it rests on."""

@@ -88,14 +88,14 @@ class Sequence:
         reach: Greatest `below` or `above` a step may ever have.
     """
 
-    __slots__ = ("_costs", "_rates", "_reach", "_squares", "_total", "count")
+    __slots__ = ("_costs", "_rates", "_reach", "_squares", "_total", "_variance", "count")
 
     def __init__(self, reach: float) -> None:
         """Start empty."""
         self._reach = reach
         self._rates: Doubles = _LARGEST / reach * np.power(_RATIO, np.arange(RATES, dtype=np.float64))
         self._squares = self._rates * self._rates
-        self._total = 0.0
+        self._total = self._variance = 0.0
         self._costs: Doubles = np.zeros((2, RATES))  # what chance costs at each rate, downwards and upwards
         self.count = 0
 
@@ -103,6 +103,11 @@ class Sequence:
     def total(self) -> float:
         """Sum of the values."""
         return self._total
+
+    @property
+    def variance(self) -> float:
+        """Sum of the squared residuals: the variance of the total, estimated."""
+        return self._variance
 
     def add(self, step: Step) -> None:
         """Add a value.
@@ -112,6 +117,7 @@ class Sequence:
         """
         self._check(step)
         self._total += step.value
+        self._variance += step.residual**2
         self._costs += self._cost(step)
         self.count += 1
 
@@ -119,6 +125,7 @@ class Sequence:
         """Put `new` in the place of `old`, a step added before; the bounds of both are those of the prediction."""
         self._check(new)
         self._total += new.value - old.value
+        self._variance = max(self._variance + new.residual**2 - old.residual**2, 0.0)
         self._costs = np.maximum(self._costs + (self._cost(new) - self._cost(old)), 0.0)
 
     def _check(self, step: Step) -> None:
@@ -150,7 +157,8 @@ class Sequence:
 
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
-        return State({"total": self._total, "count": self.count, "costs": self._costs.copy()})
+        sums = np.array([self._total, self._variance])
+        return State({"sums": sums, "count": self.count, "costs": self._costs.copy()})
 
     @classmethod
     def from_state(cls, state: State, reach: float) -> Sequence:
@@ -160,7 +168,8 @@ class Sequence:
             StoreError: the state is incomplete or damaged.
         """
         sequence = cls(reach)
-        sequence._total, sequence.count = state.number("total"), state.whole("count")
+        sequence._total, sequence._variance = state.doubles("sums", 2).tolist()
+        sequence.count = state.whole("count")
         sequence._costs = state.doubles("costs", 2, RATES)
         return sequence
 
