@@ -42,7 +42,7 @@ def test_python_m_sona_is_sona():
 
 
 @pytest.mark.slow
-def test_a_killed_remember_leaves_the_old_or_the_new_file(folder):
+def test_a_killed_remember_leaves_a_beginning_of_what_it_was_to_keep(folder):
     write_memories(folder / "old.jsonl", 0, 50)
     assert sona("remember", "old.jsonl").returncode == 0
     old = (folder / "sona.db").read_bytes()
@@ -50,12 +50,14 @@ def test_a_killed_remember_leaves_the_old_or_the_new_file(folder):
     seen = set()
     for turn in range(6):
         (folder / "sona.db").write_bytes(old)
+        for beside in ("sona.db-wal", "sona.db-shm"):
+            (folder / beside).unlink(missing_ok=True)
         process = subprocess.Popen([*SONA, "remember", "new.jsonl"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         time.sleep(0.3 + 0.3 * turn)
         process.kill()
         process.communicate()
         count = SonaEngine.load(folder / "sona.db").memory_count
-        assert count in (50, 450)
+        assert 50 <= count <= 450
         seen.add(count)
         assert sona("status").returncode == 0
     assert 50 in seen
@@ -105,14 +107,14 @@ def interrupted(command, until, **options):
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_remembering_is_one_line_and_keeps_nothing(folder):
+def test_ctrl_c_while_remembering_is_one_line_and_the_command_again_goes_on(folder):
     write_memories(folder / "many.jsonl", 0, 6_000)
     code, out, err = interrupted(["remember", "many.jsonl"], "Indexing")
     assert (code, out) == (130, "")
     assert err.splitlines()[-1] == "interrupted"
     assert "Traceback" not in err
-    assert not (folder / "sona.db").exists()
-    assert sona("remember", "many.jsonl", "--json").returncode == 0  # the lock went with the process
+    again = json.loads(sona("remember", "many.jsonl", "--json").stdout)  # the lock went with the process
+    assert (again["known"], again["new"], again["total"]) == (6_000, 0, 6_000)
 
 
 @pytest.mark.slow
@@ -159,11 +161,12 @@ def test_without_its_packages_it_names_the_pip_line(missing):
     assert result.stderr == "error: the command line needs typer and rich: pip install 'sona[cli]'\n"
 
 
-def test_without_scikit_learn_remember_names_the_pip_line_and_keeps_nothing(folder):
+def test_without_scikit_learn_remember_names_the_pip_line_and_keeps_the_texts(folder):
     (folder / "notes.txt").write_text("hello there")
     script = "import sys; sys.modules['sklearn'] = None; from sona.cli import main; main()"
     command = [sys.executable, "-c", script, "remember", "notes.txt"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "pip install 'sona[text]'" in result.stderr.splitlines()[-1]
-    assert not (folder / "sona.db").exists()
+    again = json.loads(sona("remember", "notes.txt", "--json").stdout)
+    assert (again["new"], again["known"]) == (0, 1)

@@ -10,12 +10,18 @@ from sona import SonaEngine, __version__
 from sona.cli.app import app
 from sona.demo import command as main_job
 from sona.errors import DimensionMismatch, LearningError
+from sona.stores import SqliteStore
 
 FAQ = [
     {"id": "faq-17", "text": "To reset a password, open Settings, choose Security, and follow the link in the mail."},
     {"id": "faq-3", "text": "Invoices are sent on the first of the month; find old ones under Billing."},
     {"text": "Our office is open from nine to five on weekdays."},
 ]
+
+COMMANDS = (
+    *("demo", "remember", "ask", "feedback", "learn", "status", "patterns"),
+    *("report", "guard", "versions", "diff", "rollback", "explain", "replay", "forget"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -87,15 +93,25 @@ def test_one_bad_line_leaves_an_old_file_as_it_was(db, folder):
     assert db.read_bytes() == before
 
 
-def test_a_failure_while_indexing_leaves_an_old_file_as_it_was(db, folder, monkeypatch):
+def test_a_failure_while_indexing_keeps_what_was_remembered_until_then(db, folder, monkeypatch):
     def fail(engine):
         raise DimensionMismatch(2, 3)
 
-    before = db.read_bytes()
-    monkeypatch.setattr(SonaEngine, "index", fail)
-    (folder / "new.txt").write_text("new")
-    assert "expected width 2, got 3" in error_of("remember", "new.txt")
-    assert db.read_bytes() == before
+    (folder / "new.txt").write_text("A password of a mail box.")
+    with monkeypatch.context() as broken:
+        broken.setattr(SonaEngine, "index", fail)
+        assert "expected width 2, got 3" in error_of("remember", "new.txt")
+    assert parsed("remember", "new.txt") == {"db": "sona.db", "read": 1, "new": 0, "known": 1, "total": 4}
+    assert "A password of a mail box." in [source["text"] for source in parsed("ask", "password")["sources"]]
+
+
+def test_what_is_remembered_for_somebody_is_theirs(db, folder):
+    (folder / "hers.txt").write_text("The password of the office is under the mat.")
+    sona("remember", "hers.txt", "--user", "anna")
+    assert parsed("ask", "password of the office")["text"].startswith("The password")
+    assert parsed("forget", "anna", "--yes")["memories"] == 1
+    assert parsed("status")["metrics"]["memories"] == 3
+    assert "mat" not in parsed("ask", "password of the office")["text"]
 
 
 def test_remember_reads_standard_input():
@@ -155,6 +171,7 @@ def test_feedback_moves_the_next_answer(db):
             "trajectory_id": number,
             "outcome": "learned",
             "credited": [other],
+            "reason": None,
         }
     assert parsed("ask", "open")["sources"][0]["id"] == other
 
@@ -166,6 +183,18 @@ def test_the_same_feedback_counts_once_and_another_amends(db):
     assert parsed("feedback", "1", "--bad")["outcome"] == "amended"
     metrics = parsed("status")["metrics"]
     assert (metrics["feedbacks"], metrics["repeated"], metrics["amended"]) == (1, 1, 1)
+
+
+def test_feedback_that_is_not_learned_from_says_why(db):
+    sona("guard", "off")
+    sona("ask", "reset password")
+    assert sona("feedback", "1", "--good").stdout == (
+        "Recorded for trajectory 1, and not learned from: learning is switched off.\n"
+    )
+    sona("ask", "invoices")
+    found = parsed("feedback", "2", "--good")
+    assert (found["outcome"], found["credited"]) == ("recorded", [])
+    assert found["reason"] == "learning is switched off"
 
 
 def test_feedback_for_an_unknown_trajectory_is_an_error_and_counted(db):
@@ -297,6 +326,21 @@ def test_status_tells_the_counters_in_words(taught):
     assert found["size_bytes"] == taught.stat().st_size
     assert found["sona"] == __version__
     assert found["metrics"]["requests"] == 24
+    assert (found["versions"], found["metrics"]["version"], found["metrics"]["mode"]) == (0, 0, "on")
+
+
+def test_status_tells_of_the_log_and_of_a_file_without_one(taught, folder):
+    with SonaEngine.open(taught) as engine:
+        engine.save("saved.sona")
+    store = SqliteStore(taught, is_read_only=True)
+    last = store.last_seq
+    store.close()
+    found = parsed("status")["log"]
+    assert (found["last_event"], found["whole_after"]) == (last, 0)
+    assert found["size_bytes"] >= taught.stat().st_size
+    assert f"up to event {last}, whole;" in sona("status").stdout
+    assert parsed("status", "--db", "saved.sona")["log"] is None
+    assert "none: `save` wrote this file" in sona("status", "--db", "saved.sona").stdout
 
 
 def test_status_and_patterns_look_at_a_file_that_another_process_has_open(db):
@@ -326,13 +370,14 @@ def test_a_file_that_is_no_database_is_refused_and_not_written(folder, command):
     other = folder / "letter.txt"
     other.write_text("Dear all, this is no database. " * 9)
     before = other.read_bytes()
-    assert "not a saved state" in error_of(*command, "--db", "letter.txt")
+    said = error_of(*command, "--db", "letter.txt")
+    assert "letter.txt is not a SONA store" in said or "letter.txt is truncated, damaged or not a saved state" in said
     assert other.read_bytes() == before
 
 
 def test_a_folder_in_place_of_a_database_is_refused(folder):
     assert "is a folder" in error_of("remember", "faq.jsonl", "--db", str(folder))
-    assert "No such file" in error_of("remember", "faq.jsonl", "--db", "none/sona.db")
+    assert "its folder does not exist" in error_of("remember", "faq.jsonl", "--db", "none/sona.db")
 
 
 def test_an_interrupt_is_one_line_and_changes_nothing(db, monkeypatch):
@@ -343,7 +388,6 @@ def test_an_interrupt_is_one_line_and_changes_nothing(db, monkeypatch):
     monkeypatch.setattr(SonaEngine, "background_learn", interrupt)
     assert error_of("learn", "--force", code=130) == "interrupted"
     assert db.read_bytes() == before
-    monkeypatch.undo()
 
 
 def test_an_error_of_several_lines_becomes_one(db, monkeypatch):
@@ -372,7 +416,7 @@ def test_wrong_usage_ends_with_2(db, wrong):
 def test_version_and_help():
     assert sona("--version").stdout == f"sona {__version__}\n"
     overview = sona("--help").stdout
-    for name in ("demo", "remember", "ask", "feedback", "learn", "status", "patterns"):
+    for name in COMMANDS:
         assert f"\n  {name} " in overview
         assert "Example: sona " in sona(name, "--help").stdout
     assert "..." not in overview.replace("[ARGS]...", "")  # no summary is cut

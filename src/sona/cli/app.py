@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, ParamSpec, TypeAlias
+from typing import Annotated
 
 import typer
 
-from sona.cli import show
-from sona.cli.database import DEFAULT, VARIABLE, option, reading, writing
+from sona.cli import auditing, show
+from sona.cli.command import Db, Json, told
+from sona.cli.database import DEFAULT, option, reading, writing
 from sona.cli.files import STDIN, read_memories
-from sona.cli.inspection import describe_embedder, largest_patterns, nearest_patterns
+from sona.cli.inspection import Log, describe_embedder, largest_patterns, nearest_patterns
 from sona.cli.progress import Work
 from sona.engine import SonaMetrics
-from sona.errors import SonaError
 from sona.loops.background import BackgroundResult
 from sona.state import Plain
 from sona.types import Context
-
-P = ParamSpec("P")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,27 +28,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Begin with `sona demo`, or `sona remember FILE` and then `sona ask QUESTION`.",
 )
-
-Db: TypeAlias = Annotated[Path, typer.Option("--db", metavar="PATH", envvar=VARIABLE, help="The database file.")]
-Json: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Write one JSON document to stdout; notes and progress go to stderr.")
-]
-
-
-def _told(command: Callable[P, None]) -> Callable[P, None]:
-    # What goes wrong on purpose becomes one line and an exit code, whichever command it happened in.
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except SonaError as error:
-            show.note(f"error: {error}")
-            raise typer.Exit(1) from error
-        except KeyboardInterrupt as error:
-            show.note("interrupted")
-            raise typer.Exit(130) from error
-
-    return run
 
 
 def _version(is_wanted: bool) -> None:
@@ -73,7 +48,7 @@ def _sona(
 
 
 @app.command(epilog="Example: sona demo --full-text --seeds 3")
-@_told
+@told
 def demo(
     *,
     data: Annotated[
@@ -116,14 +91,19 @@ def demo(
 
 
 @app.command(epilog="Example: sona remember faq.jsonl notes.md")
-@_told
+@told
 def remember(
     files: Annotated[
         list[str],
         typer.Argument(metavar="FILE", help="Files to read; - is standard input.", show_default=False),
     ],
+    *,
     db: Db = DEFAULT,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Every FILE holds JSON lines, whatever its name.")] = False,
+    user: Annotated[
+        str | None,
+        typer.Option("--user", metavar="ID", help="Whose they are; `sona forget` takes them away.", show_default=False),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Keep texts to answer from.
@@ -139,7 +119,7 @@ def remember(
         before = engine.memory_count
         work.stage("Remembering")
         for done, memory in enumerate(memories, 1):
-            engine.remember(memory.text, memory.id)
+            engine.remember(memory.text, memory.id, subject=user)
             work.step(done, len(memories))
         new, total = engine.memory_count - before, engine.memory_count
         work.stage("Indexing")
@@ -154,7 +134,7 @@ def remember(
 
 
 @app.command(epilog='Example: sona ask "how do I reset my password?" --user anna')
-@_told
+@told
 def ask(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What to ask.", show_default=False)],
     *,
@@ -187,7 +167,7 @@ def ask(
 
 
 @app.command(epilog="Example: sona feedback 12 --good    or: sona feedback 12 --reward faq-17=1 --reward faq-3=0.5")
-@_told
+@told
 def feedback(
     trajectory_id: Annotated[
         int, typer.Argument(metavar="TRAJECTORY_ID", help="The number `sona ask` showed.", show_default=False)
@@ -230,7 +210,8 @@ def feedback(
         show.feedback(result)
         return
     outcome, credited = result.outcome.value, list(result.credited)
-    show.document({"trajectory_id": result.trajectory_id, "outcome": outcome, "credited": credited})
+    known: dict[str, Plain] = {"outcome": outcome, "credited": credited, "reason": result.reason}
+    show.document({"trajectory_id": result.trajectory_id, **known})
 
 
 def _reward(pair: str) -> tuple[str, float]:
@@ -244,7 +225,7 @@ def _reward(pair: str) -> tuple[str, float]:
 
 
 @app.command(epilog="Example: sona learn --force")
-@_told
+@told
 def learn(
     db: Db = DEFAULT,
     force: Annotated[bool, typer.Option("--force", help="Learn even from fewer requests than a cycle needs.")] = False,
@@ -265,7 +246,7 @@ def learn(
 
 
 @app.command(epilog="Example: sona status --json")
-@_told
+@told
 def status(db: Db = DEFAULT, json: Json = False) -> None:
     """Show what is known and was learned.
 
@@ -273,21 +254,21 @@ def status(db: Db = DEFAULT, json: Json = False) -> None:
     """
     from sona import __version__
 
-    engine = reading(db)
-    metrics, embedder, size_bytes = engine.metrics(), describe_embedder(engine), db.stat().st_size
+    with reading(db) as look:
+        metrics, embedder = look.engine.metrics(), describe_embedder(look.engine)
+        log = None if look.log is None else Log.of(look.log)
+        versions, size_bytes = len(look.engine.versions()), db.stat().st_size
     if json:
         facts: dict[str, Plain] = {"db": str(db), "size_bytes": size_bytes, "sona": __version__, "embedder": embedder}
-        show.document({**facts, "metrics": _plain(metrics)})
+        known: dict[str, Plain] = {"versions": versions, "log": None if log is None else asdict(log)}
+        show.document({**facts, **known, "metrics": _plain(replace(metrics, store=None))})
         return
-    show.status(metrics, {"file": f"{db}, {_size(size_bytes)}, SONA {__version__}", "embedder": embedder})
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:,.1f} MB" if size_bytes >= 100_000 else f"{size_bytes / 1e3:,.1f} kB"
+    named = {"file": f"{db}, {show.size(size_bytes)}, SONA {__version__}", "embedder": embedder}
+    show.status(metrics, named, versions=versions, log=log)
 
 
 @app.command(epilog='Example: sona patterns    or: sona patterns "reset my password"')
-@_told
+@told
 def patterns(
     query: Annotated[
         str | None,
@@ -301,9 +282,9 @@ def patterns(
 
     With how many there are, how well they went, and what worked for them.
     """
-    engine = reading(db)
-    total = engine.metrics().patterns
-    views = largest_patterns(engine, k) if query is None else nearest_patterns(engine, query, k)
+    with reading(db) as look:
+        total = look.engine.metrics().patterns
+        views = largest_patterns(look.engine, k) if query is None else nearest_patterns(look.engine, query, k)
     if json:
         show.document({"total": total, "patterns": [view.as_json() for view in views]})
     else:
@@ -313,3 +294,6 @@ def patterns(
 def _plain(record: BackgroundResult | SonaMetrics) -> dict[str, Plain]:
     values: dict[str, Plain] = asdict(record)
     return values
+
+
+auditing.register(app)

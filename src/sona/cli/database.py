@@ -1,4 +1,4 @@
-"""The database file of a command: read as it is, or changed whole."""
+"""The database file of a command: looked at as it is, beside whoever writes it, or changed by this command alone."""
 
 from __future__ import annotations
 
@@ -6,28 +6,53 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from sona.engine import SonaEngine
 from sona.errors import StoreError
+from sona.stores import SqliteStore, Store, is_store
 
 DEFAULT = Path("sona.db")
 VARIABLE = "SONA_DB"
 
 
-def reading(path: Path) -> SonaEngine:
-    """Return the engine in `path` to look at; nothing done to it is kept, and another process may have it open.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A database to look at.
+
+    Args:
+        engine: What it holds; nothing may be done to it.
+        log: Its log; None of a file that `save` wrote.
+    """
+
+    engine: SonaEngine
+    log: Store | None
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Look]:
+    """Give the database in `path` to look at; another process may have it open.
 
     Raises:
         StoreError: there is none, or it cannot be read.
     """
     _require(path)
-    return SonaEngine.load(path)
+    if not is_store(path):
+        yield Look(SonaEngine.load(path), None)
+        return
+    log = SqliteStore(path, is_read_only=True)
+    try:
+        yield Look(SonaEngine(store=log), log)
+    finally:
+        log.close()
 
 
 @contextmanager
 def writing(path: Path, *, create: bool = False) -> Iterator[SonaEngine]:
     """Give the engine in `path`, and let go of the file at the end of the block; what happened is in its log.
+
+    When the block fails, what had happened until then is kept, and nothing more is done.
 
     Args:
         path: The file.
@@ -38,8 +63,13 @@ def writing(path: Path, *, create: bool = False) -> Iterator[SonaEngine]:
     """
     if not create or path.is_dir():
         _require(path)
-    with SonaEngine.open(path.resolve()) as engine:  # a link stays a link
+    log = SqliteStore(path.resolve())  # a link stays a link
+    try:
+        engine = SonaEngine(store=log)
         yield engine
+        engine.close()
+    finally:
+        log.close()
 
 
 def option(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What an engine knows, read from its state: patterns with what worked for them, and the embedder."""
+"""What an engine knows, read from its state: patterns with what worked for them, the embedder, and the log."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sona.errors import StateError
 from sona.patterns.bank import ReasoningBank
 from sona.patterns.verdict import Verdict
 from sona.state import Plain
+from sona.stores import Store
 from sona.text.embed import LsaEmbedder
 from sona.types import LearnedPattern, QueryTrajectory
 
@@ -59,6 +60,26 @@ class PatternView:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The log of a file for people.
+
+    Args:
+        last_event: Position of the last event.
+        whole_after: Event after which the log has no hole; 0 when it has none.
+        size_bytes: Of the file, with what waits beside it.
+    """
+
+    last_event: int
+    whole_after: int
+    size_bytes: int
+
+    @classmethod
+    def of(cls, log: Store) -> Log:
+        """Return what there is to say about a log."""
+        return cls(log.last_seq, log.whole_after, log.metrics().size_bytes)
+
+
 def largest_patterns(engine: SonaEngine, count: int) -> list[PatternView]:
     """Return the `count` patterns with most requests behind them, largest first."""
     bank = engine.bank
@@ -78,6 +99,14 @@ def nearest_patterns(engine: SonaEngine, query: str, count: int) -> list[Pattern
         return []
     asked = _embedder(engine).embed([query])[0]
     return [_view(bank, match.pattern, match.similarity) for match in bank.search(asked, count)]
+
+
+def what_worked(engine: SonaEngine, pattern_ids: Iterable[int]) -> dict[int, str]:
+    """Return the memory that earned most for each of these patterns; those with none are left out."""
+    bank = engine.bank
+    known = [number for number in pattern_ids if bank.get_pattern(number) is not None]
+    found = {number: _worked(bank.trajectories_of(number)) for number in known}
+    return {number: memory for number, memory in found.items() if memory is not None}
 
 
 def describe_embedder(engine: SonaEngine) -> str:

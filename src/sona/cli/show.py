@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sona.cli.database import option
-from sona.cli.inspection import PatternView
+from sona.cli.inspection import Log, PatternView
 from sona.engine import SonaMetrics
 from sona.loops.background import BackgroundResult
 from sona.state import Plain
@@ -96,6 +96,7 @@ def feedback(result: FeedbackResult) -> None:
             FeedbackOutcome.LEARNED: f"Learned from trajectory {number}{to_whom}.",
             FeedbackOutcome.AMENDED: f"Changed what trajectory {number} taught{to_whom}.",
             FeedbackOutcome.REPEATED: f"Nothing new: this was known of trajectory {number}, and counts once.",
+            FeedbackOutcome.RECORDED: f"Recorded for trajectory {number}, and not learned from: {result.reason}.",
         }[result.outcome]
     )
 
@@ -108,7 +109,7 @@ def learned(result: BackgroundResult, waiting: int, db: Path) -> None:
             say(f"To learn from {waiting:,} now: sona learn --force{option(db)}")
         return
     say(f"Learned from {result.trajectories:,} trajectories; version {result.version} is in force.", "")
-    _print_pairs(_cycle(result))
+    print_pairs(_cycle(result))
 
 
 def _cycle(result: BackgroundResult) -> dict[str, str]:
@@ -137,9 +138,15 @@ def _cycle(result: BackgroundResult) -> dict[str, str]:
     return rows
 
 
-def status(metrics: SonaMetrics, facts: Mapping[str, str]) -> None:
+def size(size_bytes: int) -> str:
+    """Return a size in words: `size(45_056)` is 45.1 kB."""
+    return f"{size_bytes / 1e6:,.1f} MB" if size_bytes >= 100_000 else f"{size_bytes / 1e3:,.1f} kB"
+
+
+def status(metrics: SonaMetrics, facts: Mapping[str, str], *, versions: int, log: Log | None) -> None:
     """Show the counters in plain words, after `facts` about the file."""
     rows = dict(facts)
+    rows["log"] = _log(log)
     rows["memories"] = f"{metrics.memories:,}"
     rows["requests"] = (
         f"{metrics.requests:,} answered; {metrics.awaiting_feedback:,} await feedback, "
@@ -153,15 +160,25 @@ def status(metrics: SonaMetrics, facts: Mapping[str, str]) -> None:
         f"{metrics.past_requests:,} past requests remembered; similar requests have earned {metrics.reach_trust:.0%} "
         "of their reach (the same request always counts)"
     )
-    rows["background"] = (
-        f"version {metrics.version}; learned from {metrics.learned:,} trajectories, "
-        f"{metrics.waiting:,} wait for `sona learn`"
+    rows["background"] = f"learned from {metrics.learned:,} trajectories, {metrics.waiting:,} wait for `sona learn`"
+    rows["version"] = f"{metrics.version} in force, {versions:,} committed in all"
+    rows["guard"] = (
+        f"mode {metrics.mode}; {metrics.exposure:.0%} of requests are shown what was learned; "
+        f"{metrics.rollbacks:,} versions taken back, {metrics.rejected_candidates:,} rejected, "
+        f"{metrics.limited:,} lessons refused"
     )
     rows["patterns"] = f"{metrics.patterns:,}"
     rows["protected tasks"] = f"{metrics.ewc_tasks:,}"
     if metrics.instant is not None and metrics.instant.dropped:
         rows["dropped"] = f"{metrics.instant.dropped:,} requests came while too many waited"
-    _print_pairs(rows)
+    print_pairs(rows)
+
+
+def _log(log: Log | None) -> str:
+    if log is None:
+        return "none: `save` wrote this file"
+    hole = f"some before event {log.whole_after:,} are missing" if log.whole_after else "whole"
+    return f"up to event {log.last_event:,}, {hole}; {size(log.size_bytes)}"
 
 
 def patterns(views: Sequence[PatternView], total: int, *, is_query: bool, db: Path) -> None:
@@ -207,7 +224,8 @@ def print_table(rows: Table) -> None:
     say(*(line.rstrip() for line in captured.get().splitlines()))
 
 
-def _print_pairs(pairs: Mapping[str, str]) -> None:
+def print_pairs(pairs: Mapping[str, str]) -> None:
+    """Write names and what there is to say about each to stdout."""
     rows = Table.grid("", "", padding=(0, 2))
     for name, value in pairs.items():
         rows.add_row(name, printable(value))
