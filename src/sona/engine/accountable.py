@@ -14,8 +14,9 @@ from sona.engine.events import Decided, ModeSet, Noted, Reembedded, RolledBack
 from sona.engine.explain import Explanation, explain
 from sona.engine.forgetting import Forgotten, Without
 from sona.engine.journal import decoded, read_machine, replay
+from sona.engine.learner import Learner
 from sona.engine.machine import Machine
-from sona.engine.versions import Difference, difference
+from sona.engine.versions import Difference, difference, summary_of
 from sona.engine.words import Words
 from sona.errors import InvalidValue, StateError
 from sona.guard.report import Report
@@ -95,8 +96,9 @@ class Accountable(Durable):
         Raises:
             InvalidValue: there is no such version.
         """
-        versions = self._machine.versions
-        return difference(versions, a, b)
+        learner = self._machine.learner
+        untrained = {} if learner is None else summary_of(Learner(learner.hidden_dim, learner.config))
+        return difference(self._machine.versions, a, b, untrained)
 
     def rollback(self, version: int, *, reason: str = "by hand") -> None:
         """Answer as an earlier version did; what was recorded since stays recorded.

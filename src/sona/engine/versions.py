@@ -208,21 +208,26 @@ class Difference:
     trajectories: int | None
 
 
-def difference(versions: Versions, a: int, b: int) -> Difference:
+def difference(versions: Versions, a: int, b: int, untrained: Mapping[str, Plain]) -> Difference:
     """Return what version `b` holds otherwise than version `a`; 0 is the untrained one.
+
+    Args:
+        versions: All of them.
+        a: The one.
+        b: The other.
+        untrained: Figures of version 0.
 
     Raises:
         InvalidValue: there is no such version.
     """
-    one, other = (_figures(versions, version) for version in (a, b))
+    one, other = (_figures(versions.find(version).summary if version else untrained) for version in (a, b))
     changed = {name: (one.get(name, 0.0), value) for name, value in other.items() if value != one.get(name, 0.0)}
     gone = {name: (value, 0.0) for name, value in one.items() if name not in other and value}
     is_equal = a == b or (bool(a) and bool(b) and versions.find(a).digest == versions.find(b).digest)
     return Difference(a, b, is_equal, {**changed, **gone}, _between(versions, a, b))
 
 
-def _figures(versions: Versions, version: int) -> dict[str, float]:
-    summary = versions.find(version).summary if version else {}
+def _figures(summary: Mapping[str, Plain]) -> dict[str, float]:
     return {name: float(value) for name, value in summary.items() if isinstance(value, int | float)}
 
 
