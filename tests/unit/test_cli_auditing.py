@@ -177,6 +177,9 @@ def test_diff_shows_figures_of_both(taught):
     shown = sona("diff", "1", "2").stdout
     assert "Loop B learned from 3 trajectories" in shown
     assert "learned" in shown
+    untrained = parsed("diff", "0", "1")["figures"]
+    assert untrained["learned"] == [0.0, 12.0]
+    assert "own_gain" not in untrained  # it starts with a head start, and kept it
     assert sona("diff", "2", "2").stdout == "Versions 2 and 2 answer alike, bit for bit.\n"
     assert "does not come from" in sona("diff", "2", "1").stdout
     assert "no version 9" in error_of("diff", "1", "9")
@@ -190,7 +193,7 @@ def test_rollback_puts_a_version_in_force_and_is_told(taught):
         ("rolled back", 1, "a bad day")
     ]
     assert "rolled back: version 1; a bad day" in sona("versions").stdout
-    assert "Version 0 is in force" in sona("rollback", "0").stdout
+    assert sona("rollback", "0").stdout == "Version 0, the untrained one, is in force now; before it was version 1.\n"
     assert "Version 0, the untrained one, is in force." in sona("versions").stdout
     assert parsed("replay")["is_equal"]
 

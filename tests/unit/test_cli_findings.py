@@ -39,8 +39,8 @@ def test_a_rejected_candidate_is_no_version():
 def test_what_was_forgotten_is_counted(capsys):
     findings.forgotten("anna", Forgotten(1, 2, 3, 4), is_wiping=True)
     out, err = capsys.readouterr()
-    assert "Forgot 'anna': 1 memories, 2 requests, feedback given 3 times." in out
-    assert "4 entries of others" in out
+    assert "Forgot 'anna': 1 memory, 2 requests, feedback given 3 times." in out
+    assert "4 entries of others named" in out
     assert "bytes of theirs may still be in the file" in err
     findings.forgotten("bob", Forgotten(), is_wiping=False)
     out, err = capsys.readouterr()

@@ -162,7 +162,8 @@ def rollback(
     if json:
         show.document({"version": version, "before": before, "reason": reason})
     else:
-        show.say(f"Version {version} is in force, as it was when it was made; before it was version {before}.")
+        name = f"Version {version}" if version else "Version 0, the untrained one,"
+        show.say(f"{name} is in force now; before it was version {before}.")
 
 
 @told

@@ -42,19 +42,15 @@ def about(decision: Decided) -> str:
 
 def guard(found: Report, settings: GuardConfig) -> None:
     """Show what the guard does now, and what it goes by."""
-    rows = {
-        "mode": f"{found.mode}: {MODES[found.mode]}",
-        "shown what was learned": f"{found.exposure:.1%} of requests, now",
-        "held out": f"{found.holdout:.1%} of subjects, or of requests where nobody is named"
-        if found.holdout
-        else "none",
-    }
-    if found.requests < settings.warm_up:
-        rows["warming up"] = f"{found.requests:,} of {settings.warm_up:,} requests; nothing is held out before"
-    if found.holdout and settings.budget < 1.0:
-        rows["budget"] = f"{found.budget:.1%} of what frozen answers earn; at worst {found.budget_used:.0%} of it used"
-    else:
-        rows["budget"] = "no limit"
+    rows = {"mode": f"{found.mode}: {MODES[found.mode]}"}
+    if found.mode in ("canary", "on"):
+        rows["shown what was learned"] = f"{found.exposure:.1%} of requests, now"
+        is_limited = found.holdout > 0.0 and found.budget < 1.0
+        limit = f"{found.budget:.1%} of what frozen answers earn; at worst {found.budget_used:.0%} of it used"
+        rows["held out"] = f"{found.holdout:.1%}, by subject, or by request where nobody is named"
+        rows["budget"] = limit if is_limited else "no limit"
+        if found.requests < settings.warm_up:
+            rows["warming up"] = f"{found.requests:,} of {settings.warm_up:,} requests; nothing is held out before"
     rows["versions"] = f"{found.rollbacks:,} taken back, {found.rejected:,} rejected; {found.version} in force"
     rows["lessons refused"] = f"{found.limited:,}, their subject had given more than its share"
     for number, warning in enumerate(found.warnings, 1):
@@ -99,7 +95,8 @@ def difference(found: Difference) -> None:
     if found.trajectories is None:
         say(f"Version {found.b} does not come from version {found.a}.")
     else:
-        say(f"From {found.a} to {found.b}, Loop B learned from {found.trajectories:,} trajectories.")
+        learned = counted(found.trajectories, "trajectory", "trajectories")
+        say(f"From {found.a} to {found.b}, Loop B learned from {learned}.")
 
 
 def explanation(found: Explanation) -> None:
@@ -147,13 +144,19 @@ def served(serving: Serving) -> str:
     return f"{why}{same}; version {serving.version}"
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """Return how many there are: `counted(1, "memory", "memories")` is 1 memory."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
 def replayed(found: Replay) -> None:
     """Show whether the rebuilt state is the one in use."""
+    happened = f"{counted(found.events, 'event', 'events')} happened again"
     if found.is_equal:
-        say(f"{found.events:,} events happened again: the state is the same, bit for bit.", f"SHA-256 {found.digest}")
+        say(f"{happened}: the state is the same, bit for bit.", f"SHA-256 {found.digest}")
         return
     say(f"SHA-256 in use   {found.digest}", f"SHA-256 rebuilt  {found.rebuilt}")
-    note(f"error: {found.events:,} events happened again, and gave another state than the one in use")
+    note(f"error: {happened}, and gave another state than the one in use")
 
 
 def forgotten(subject: str, gone: Forgotten, *, is_wiping: bool) -> None:
@@ -161,12 +164,14 @@ def forgotten(subject: str, gone: Forgotten, *, is_wiping: bool) -> None:
     if not any((gone.memories, gone.requests, gone.feedbacks, gone.amended)):
         say(f"Nothing of {subject!r} was there.")
     else:
-        say(
-            f"Forgot {subject!r}: {gone.memories:,} memories, {gone.requests:,} requests, feedback given "
-            f"{gone.feedbacks:,} times. Everything learned was rebuilt without them."
+        parts = (
+            counted(gone.memories, "memory", "memories"),
+            counted(gone.requests, "request", "requests"),
+            f"feedback given {counted(gone.feedbacks, 'time', 'times')}",
         )
+        say(f"Forgot {subject!r}: {', '.join(parts)}. Everything learned was rebuilt without them.")
     if gone.amended:
-        say(f"{gone.amended:,} entries of others had named one of their memories, and do so no more.")
+        say(f"{counted(gone.amended, 'entry', 'entries')} of others named one of their memories, and no longer.")
     if is_wiping:
         note("bytes of theirs may still be in the file, as another program reads it; the next command that writes")
         note("to the file takes them out, once that program has let go")
