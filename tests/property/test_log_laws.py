@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,12 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sona import Context, GuardConfig, InvalidValue, SonaConfig, SonaEngine, SonaError
-from sona.engine import core, learner
 from sona.engine.journal import replay
 from sona.state import digest
 from sona.stores.memory import MemoryStore
 from sona.stores.sqlite import SqliteStore
-from sona.trajectory import TrajectoryBuilder
 
 D, ITEMS = 6, 9
 IDS = tuple(f"item{number}" for number in range(ITEMS))
@@ -30,14 +28,7 @@ CONFIG = SonaConfig(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _no_time_passes():
-    # What a request took is logged as a fact; two runs are alike only when it takes nothing.
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (core, learner):
-            patch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: 0.0))
-        patch.setitem(TrajectoryBuilder.__init__.__kwdefaults__, "clock", lambda: 0.0)
-        yield
+pytestmark = pytest.mark.usefixtures("no_time_passes")
 
 
 class Clock:
@@ -58,10 +49,8 @@ class Session:
 
     def do(self, step):
         kind, who, a, b = step
-        try:
+        with contextlib.suppress(InvalidValue):
             getattr(self, kind)(who, a, b)
-        except InvalidValue:
-            pass
 
     def rank(self, who, a, b):
         ranking = self.engine.rank(REQUESTS[a % 7], IDS, VECTORS, 4, context=Context(who))

@@ -175,7 +175,8 @@ class Durable:
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
         with self._cycle_lock, self._lock, self._log_lock:
-            return State({"config": config_state(self.config), "machine": self._machine.state()})
+            config, machine = config_state(self.config), self._machine.state()
+            return State({"config": config, "machine": machine, "events": self._journal.seq})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything known to the file `path`, atomically: a crash leaves the old file or the new one.
@@ -217,7 +218,7 @@ class Durable:
         config = config_from_state(state.child("config"))
         engine = cls(config, responder=responder, clock=clock)
         engine._embedder = embedder
-        engine._use(engine._revived(state.child("machine")), Journal(None))
+        engine._use(engine._revived(state.child("machine")), Journal(None, state.whole("events")))
         engine._tidy_up()
         return engine
 
@@ -239,7 +240,7 @@ class Durable:
             engine._revive(store)
         finally:
             store.close()
-        engine._journal = Journal(None)
+        engine._journal = Journal(None, engine._journal.seq)
         engine._tidy_up()
         return engine
 

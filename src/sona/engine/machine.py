@@ -48,6 +48,7 @@ from sona.loops.cycle import Cycle
 from sona.loops.instant import InstantResult
 from sona.state import State
 from sona.stores.store import blob_digest
+from sona.text.embed import LsaEmbedder
 from sona.types import FeedbackOutcome, FeedbackResult, QueryTrajectory
 
 _HELD_OUT = 500  # lists that are never learned from, kept to judge what Loop B proposes
@@ -160,8 +161,7 @@ class Machine:
             case ModeSet():
                 self.guard.set_mode(event.mode)
             case RolledBack():
-                self.settle()
-                self.judgement.roll_back(self.learner, event.version, at=event.at, reason=event.reason)
+                self.roll_back(event)
             case Reembedded():
                 self.reembed(event)
             case Noted():
@@ -275,7 +275,10 @@ class Machine:
             return FeedbackResult(event.trajectory_id, FeedbackOutcome.REPEATED)
         self.shape(Shaped(event.at, outcome.hidden_dim))
         unit = unit_of(outcome.subject, served.text, outcome.query_embedding)
+        version = self.versions.in_force
         testimony = self.judgement.hear(served, outcome, unit, self.learner, event.at)
+        if self.versions.in_force != version:
+            self._embed_requests_again()
         receipt, credited = None, []
         if accepted.why_not is None and self.learner is not None:
             receipt = self.learner.learn(outcome, text=served.text, replaces=served.receipt)
@@ -347,6 +350,21 @@ class Machine:
         self.cycle = None
         change = event.change or learner.loops.compute(cycle)
         return self.judgement.commit(learner, change, at=event.at, seq=seq)
+
+    def roll_back(self, event: RolledBack) -> None:
+        """Put an earlier version in force because somebody says so.
+
+        Raises:
+            InvalidValue: there is none, or its state is not kept any more.
+        """
+        self.settle()
+        self.judgement.roll_back(self.learner, event.version, at=event.at, reason=event.reason)
+        self._embed_requests_again()
+
+    def _embed_requests_again(self) -> None:
+        # Votes that came back have the vectors of their day; the built-in embedder may have been fitted anew since.
+        if self.learner is not None and isinstance(self.words.embedder, LsaEmbedder) and self.words.embedder.is_fitted:
+            self.learner.votes.re_embed(self.words.embedder.embed)
 
     # -- another embedder ------------------------------------------------------------------------------------------
 

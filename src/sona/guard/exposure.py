@@ -84,7 +84,7 @@ def exposure_within(account: Account, most: float) -> float:
 
     >>> new = Account(100, 0.5, gain=0.0, error=0.0, noise=0.1, budget=0.05, least=1000, alpha=0.05)
     >>> exposure_within(new, 0.95)
-    0.6666666666666666
+    0.8
     """
     ahead = max(account.known, _LEAST_AHEAD)
     allowed, risk = account.allowed(ahead), account.frozen_quality * _NEXT_LOOK

@@ -214,8 +214,8 @@ class ReasoningBank:
         """
         now = finite(now, "now")
         matches = self.search(query, k, min_confidence=min_confidence)
-        touched = self.touch([match.pattern.id for match in matches], now=now)
-        return [replace(match, pattern=pattern) for match, pattern in zip(matches, touched, strict=True)]
+        touched = {pattern.id: pattern for pattern in self.touch([match.pattern.id for match in matches], now=now)}
+        return [replace(match, pattern=touched.get(match.pattern.id, match.pattern)) for match in matches]
 
     def touch(self, pattern_ids: Iterable[int], *, now: float = 0.0) -> list[LearnedPattern]:
         """Count an access at `now` (seconds) for each of these patterns, and return them; unknown ones are left out."""
