@@ -297,6 +297,19 @@ class Ranking:
     scores: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Both answers to a request that was not served: ids of items, best first.
+
+    Args:
+        frozen: By plain cosine.
+        learned: With everything learned.
+    """
+
+    frozen: tuple[str, ...]
+    learned: tuple[str, ...]
+
+
 class FeedbackOutcome(enum.StrEnum):
     """What became of a piece of feedback."""
 

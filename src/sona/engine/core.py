@@ -20,13 +20,14 @@ from sona.engine.events import (
     Serving,
 )
 from sona.engine.intake import asker
+from sona.engine.judgement import unit_of
 from sona.engine.learning import Learning
-from sona.engine.machine import unit_of
 from sona.errors import InvalidValue
 from sona.guard.holdout import Arm
 from sona.types import (
     Context,
     FeedbackResult,
+    Preview,
     QueryTrajectory,
     Ranking,
     Response,
@@ -116,6 +117,26 @@ class SonaEngine(Learning):
             ranking = self._answer(asked, Found(machine, choice, candidates))
             learner = self._for_width(request.shape[0])
         return ranking
+
+    def preview(self, x: npt.ArrayLike, ids: Sequence[str], vectors: npt.ArrayLike, k: int = 10) -> Preview:
+        """Return both answers to a request, frozen and learned, without serving it: nothing is counted or logged.
+
+        Args:
+            x: The request, shape (d,).
+            ids: Ids of the items, n of them, all different.
+            vectors: Their vectors, shape (n, d), of any length.
+            k: Items wanted; all when there are fewer.
+
+        Raises:
+            DimensionMismatch: `x` or `vectors` of another width.
+            InvalidValue: no items, ids that repeat or do not match the vectors, NaN, infinity, or `k` below 1.
+        """
+        request = self._request(x)
+        whole(k, "k", 1)
+        candidates = Candidates.renewed(self._recent, ids, vectors, request.shape[0])
+        self._recent = candidates if candidates.is_fixed else None
+        choice = self._for_width(request.shape[0]).score(request, candidates, k)
+        return Preview(*(tuple(ids[row] for row in one.rows.tolist()) for one in (choice.frozen, choice.learned)))
 
     def _answer(self, asked: Asked, found: Found) -> Ranking | None:
         # Chance and budget decide which of the two answers is shown; None when what was found is of the past.

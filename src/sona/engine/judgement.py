@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from sona.checks import Floats
 from sona.config import GuardConfig
 from sona.engine.learner import Learner
 from sona.engine.served import Served
@@ -13,6 +14,7 @@ from sona.guard.guard import Guard, Observation
 from sona.guard.quality import list_quality
 from sona.loops.background import BackgroundChange, BackgroundResult
 from sona.state import State
+from sona.stores.store import blob_digest
 from sona.trajectory import trajectories_from_state, trajectories_state
 from sona.types import QueryTrajectory
 
@@ -134,3 +136,10 @@ def _pattern_of(learner: Learner | None, outcome: QueryTrajectory) -> int | None
     if learner is None or not learner.bank.pattern_count:
         return None
     return learner.bank.search(outcome.query_embedding, 1)[0].pattern.id
+
+
+def unit_of(subject: str | None, text: str | None, request: Floats) -> str:
+    """Return what is assigned to an arm: who asks, else what is asked."""
+    if subject is not None:
+        return f"subject {subject}"
+    return f"vector {blob_digest(request.tobytes()).hex()}" if text is None else f"text {text}"

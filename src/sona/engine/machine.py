@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sona.checks import Floats
 from sona.config import SonaConfig
@@ -35,10 +35,10 @@ from sona.engine.events import (
     Touched,
 )
 from sona.engine.intake import Intake, amended, require_shown
-from sona.engine.judgement import Judgement
+from sona.engine.judgement import Judgement, unit_of
 from sona.engine.learner import Learner
 from sona.engine.memories import Memories
-from sona.engine.served import Served
+from sona.engine.served import Accepted, Served
 from sona.engine.versions import Versions
 from sona.engine.words import Prepared, Words
 from sona.errors import InvalidValue, SonaError, StateError, StoreError, UnknownTrajectory
@@ -47,26 +47,10 @@ from sona.loops.background import BackgroundResult
 from sona.loops.cycle import Cycle
 from sona.loops.instant import InstantResult
 from sona.state import State
-from sona.stores.store import blob_digest
 from sona.text.embed import LsaEmbedder
 from sona.types import FeedbackOutcome, FeedbackResult, QueryTrajectory
 
 _HELD_OUT = 500  # lists that are never learned from, kept to judge what Loop B proposes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Accepted:
-    """Feedback that has its place in the order of things; what it teaches comes next.
-
-    Args:
-        served: The request as it was held.
-        outcome: With its outcome; None when the feedback says nothing new.
-        why_not: Why it is not learned from; None when it is.
-    """
-
-    served: Served
-    outcome: QueryTrajectory | None
-    why_not: str | None = None
 
 
 class Machine:
@@ -409,10 +393,3 @@ class Machine:
                 found = machine.learner.hidden_dim
                 raise StoreError(f"saved state: made for width {config.hidden_dim}, holds width {found}")
         return machine
-
-
-def unit_of(subject: str | None, text: str | None, request: Floats) -> str:
-    """Return what is assigned to an arm: who asks, else what is asked."""
-    if subject is not None:
-        return f"subject {subject}"
-    return f"vector {blob_digest(request.tobytes()).hex()}" if text is None else f"text {text}"

@@ -46,6 +46,21 @@ class Served:
     testimony: Testimony | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Accepted:
+    """Feedback that has its place in the order of things; what it teaches comes next.
+
+    Args:
+        served: The request as it was held.
+        outcome: With its outcome; None when the feedback says nothing new.
+        why_not: Why it is not learned from; None when it is.
+    """
+
+    served: Served
+    outcome: QueryTrajectory | None
+    why_not: str | None = None
+
+
 class ServedRequests:
     """Answered requests by id, bounded in number and age; those that go without feedback are counted."""
 
