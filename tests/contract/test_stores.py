@@ -161,6 +161,22 @@ def wrong(seq: int) -> dict[str, Callable[[], Event]]:
     }
 
 
+def test_what_comes_after_an_expected_snapshot_is_taken_in_and_kept_with_it(store):
+    put(store, 1)
+    store.expect_snapshot(1)  # nothing is missing, nothing changes
+    put(store, 2)
+    store.append(3, broken, is_acknowledged=True)
+    with pytest.raises(StoreError, match="event 3 was not taken in"):
+        store.wait(3)
+    store.expect_snapshot(2)  # of a state before the hole
+    assert store.append(4, lambda: event(4), is_acknowledged=True) is False
+    store.expect_snapshot(4)
+    assert store.append(5, lambda: event(5), is_acknowledged=True)
+    store.put_snapshot(snapshot(4))
+    store.wait(5)
+    assert (seqs(store), store.last_seq, store.whole_after) == ([1, 2, 5], 5, 4)
+
+
 @pytest.mark.parametrize("why", list(wrong(3)))
 def test_after_an_event_that_cannot_be_made_nothing_is_taken_in_until_a_snapshot_closes_the_hole(store, why):
     put(store, 1, 2)

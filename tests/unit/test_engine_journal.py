@@ -39,3 +39,11 @@ def test_without_a_store_nothing_is_refused():
     journal = Journal(None)
     assert [journal.append(Flushed(0.0)) for _ in range(3)] == [1, 2, 3]
     assert not journal.is_snapshot_due
+
+
+def test_after_a_snapshot_is_made_the_log_goes_on_before_it_is_kept():
+    journal, expected = Journal(MemoryStore()), []
+    journal.store.expect_snapshot = expected.append
+    journal.append(Flushed(0.0))
+    journal.snapshot(machine(), 0.0)
+    assert expected == [1]

@@ -213,6 +213,27 @@ def test_what_was_held_back_for_a_state_that_could_not_be_written_is_refused(dis
     assert offer(writer, 8) == [True]
 
 
+def test_a_state_may_be_expected_before_it_is_written_and_another_may_come_in_its_place(disk, start):
+    writer = with_a_hole(disk, start)
+    writer.hold_after(3)
+    assert offer(writer, 4) == [True]
+    with writer.keeping(3):
+        assert offer(writer, 5) == [True]
+        assert disk.content == [1, 2]
+    writer.flush()
+    assert disk.content == [1, 2, 4, 5]
+    disk.open.clear()
+    assert offer(writer, 6, 7, 8) == [True, True, False]
+    disk.open.set()
+    writer.flush()
+    writer.hold_after(8)
+    assert offer(writer, 9) == [True]
+    with writer.keeping(9):  # of the state after 9, so that 9 need not be written
+        assert offer(writer, 10) == [True]
+    writer.flush()
+    assert disk.content == [1, 2, 4, 5, 6, 7, 10]
+
+
 @pytest.mark.parametrize("seq", [0, 4, 5])
 def test_positions_ascend(start, seq):
     writer = start(last_seq=5)

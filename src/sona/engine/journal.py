@@ -68,9 +68,12 @@ class Journal:
             self.store.wait(seq)
 
     def snapshot(self, machine: Machine, now: float) -> Snapshot:
-        """Return the machine's state after the last event."""
+        """Return the machine's state after the last event, to be kept at once: the log goes on after it."""
         state = machine.state()
-        return Snapshot(self._seq, now, digest(state), encode_state(_STATE_KIND, state))
+        snapshot = Snapshot(self._seq, now, digest(state), encode_state(_STATE_KIND, state))
+        if self.store is not None:
+            self.store.expect_snapshot(snapshot.seq)
+        return snapshot
 
     def keep(self, snapshot: Snapshot) -> None:
         """Put a snapshot into the store, if there is one.

@@ -122,6 +122,13 @@ class MemoryStore:
                 raise StoreError(f"no data is kept under {digest.hex()}")
             return self._blobs[digest]
 
+    def expect_snapshot(self, seq: int) -> None:
+        """Say that a snapshot of the state after event `seq` is put next; what comes after it is taken in again."""
+        with self._lock:
+            self._require_open()
+            if self._hole is not None and seq >= self._hole:
+                self._go_on_after(seq)
+
     def put_snapshot(self, snapshot: Snapshot) -> None:
         """Keep a snapshot and the one before it; a hole before it is closed.
 

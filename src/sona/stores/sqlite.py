@@ -197,6 +197,10 @@ class SqliteStore:
 
     # -- snapshots and versions ----------------------------------------------------------------------------------------
 
+    def expect_snapshot(self, seq: int) -> None:
+        """Say that a snapshot of the state after event `seq` is put next; what comes after it is taken in again."""
+        self._require_writer().hold_after(seq)
+
     def put_snapshot(self, snapshot: Snapshot) -> None:
         """Keep a snapshot and the one before it; the log goes on after it, and a hole before it is closed.
 
@@ -204,18 +208,7 @@ class SqliteStore:
             InvalidValue: it is of an earlier state than the last one.
             StoreError: it cannot be written; nothing changed.
         """
-        writer = self._require_writer()
-        last = writer.hold_after(snapshot.seq)
-        try:
-            writer.wait(last)
-            self._write_snapshot(snapshot)
-        except BaseException:
-            writer.refuse_after(snapshot.seq)
-            raise
-        writer.go_on_after(snapshot.seq)
-
-    def _write_snapshot(self, snapshot: Snapshot) -> None:
-        with self._database.writing() as connection:
+        with self._require_writer().keeping(snapshot.seq), self._database.writing() as connection:
             (newest,) = connection.execute("SELECT max(seq) FROM snapshots").fetchone()
             require_newest(snapshot, newest or 0)
             connection.execute(INSERT_SNAPSHOT, snapshot_row(snapshot))

@@ -250,6 +250,14 @@ class Store(Protocol):
         """Return the data kept under `digest`, or raise StoreError."""
         ...
 
+    def expect_snapshot(self, seq: int) -> None:
+        """Say that a snapshot of the state after event `seq` is put next; without a hole before `seq` nothing changes.
+
+        What comes after `seq` is taken in again from now on, and refused after all when the snapshot cannot be put.
+        Said while nothing else is appended, it lets the log go on without a pause.
+        """
+        ...
+
     def put_snapshot(self, snapshot: Snapshot) -> None:
         """Keep a snapshot and the one before it; the log goes on after it, and a hole before it is closed.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -33,6 +34,19 @@ class Linger:
 
     acknowledged_s: float
     others_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A hole that a state closes which is not written yet.
+
+    Args:
+        before: The last event taken in before the hole.
+        after: Position of the state; what comes later waits for it.
+    """
+
+    before: int
+    after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +92,7 @@ class Writer(Generic[T]):
         self._made: list[T] = []  # the first of those that wait, made; only the thread uses it
         self._last_seq = self._written_seq = last_seq
         self._hole: int | None = None  # the last position that was refused, until the hole is closed
-        self._held_after: int | None = None  # the state being written that closes it; what is later waits for that
+        self._held: Held | None = None  # what waits for a state that closes it
         self._due = math.inf  # when the next batch is to be written
         self._retry_at = self._pause_s = 0.0  # after a failure: not before, and for how long
         self._written = self._refused = self._failures = 0
@@ -161,6 +175,22 @@ class Writer(Generic[T]):
         """Return when everything taken in is written, or raise StoreError."""
         self.wait(self._last_seq)
 
+    @contextlib.contextmanager
+    def keeping(self, seq: int) -> Iterator[None]:
+        """Have written what comes before a state after `seq` that is written now, and what comes later after it.
+
+        Raises:
+            StoreError: what comes before could not be written for as long as the limit.
+        """
+        last = self.hold_after(seq)
+        try:
+            self.wait(last)
+            yield
+        except BaseException:
+            self.refuse_after(seq)
+            raise
+        self.go_on_after(seq)
+
     def hold_after(self, seq: int) -> int:
         """Take events in again after `seq`, if a hole was all before it; return the last position taken in before.
 
@@ -168,22 +198,26 @@ class Writer(Generic[T]):
         says that it is not.
         """
         with self._lock:
-            last = self._last_seq
+            if self._held is not None and self._held.after != seq:
+                self._refuse_held(self._held.after)
             if self._hole is not None and seq >= self._hole:
-                self._hole, self._held_after, self._last_seq = None, seq, max(last, seq)
-            return last
+                self._held, self._hole = Held(self._last_seq, seq), None
+                self._last_seq = max(self._last_seq, seq)
+            return self._last_seq if self._held is None else self._held.before
 
     def refuse_after(self, seq: int) -> None:
         """Refuse what was held back after `seq`: the hole before it could not be closed."""
         with self._lock:
-            if self._held_after != seq:
-                return
-            self._refused += len(self._waiting)
-            self._hole, self._held_after = self._last_seq, None
-            self._waiting = deque(itertools.takewhile(lambda entry: entry[0] <= seq, self._waiting))
-            self._refused -= len(self._waiting)
-            self._last_seq = self._waiting[-1][0] if self._waiting else self._written_seq
-            self._done.notify_all()
+            if self._held is not None and self._held.after == seq:
+                self._refuse_held(seq)
+
+    def _refuse_held(self, seq: int) -> None:
+        count = len(self._waiting)
+        self._waiting = deque(itertools.takewhile(lambda entry: entry[0] <= seq, self._waiting))
+        self._refused += count - len(self._waiting)
+        self._hole, self._held = self._last_seq, None
+        self._last_seq = self._waiting[-1][0] if self._waiting else self._written_seq
+        self._done.notify_all()
 
     def go_on_after(self, seq: int) -> None:
         """Write events again after `seq`, if a hole was all before it: a state that holds them is kept."""
@@ -193,8 +227,8 @@ class Writer(Generic[T]):
                 self._hole = None
             if self._hole is None:
                 self._last_error = None
-            if self._held_after is not None and seq >= self._held_after:
-                self._held_after = None
+            if self._held is not None and seq >= self._held.after:
+                self._held = None
                 self._hasten(0.0)
                 self._done.notify_all()
 
@@ -240,7 +274,7 @@ class Writer(Generic[T]):
                 self._work.wait(min(pause_s, _LONGEST_PAUSE_S))
 
     def _is_held(self, entry: tuple[int, Callable[[], T]]) -> bool:
-        return self._held_after is not None and entry[0] > self._held_after
+        return self._held is not None and entry[0] > self._held.after
 
     def _make(self) -> None:
         if self._made:  # a batch that could not be written yet
