@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sona import Ranking, SonaConfig, SonaEngine, StoreError, VoteConfig
+from sona import GuardConfig, Ranking, SonaConfig, SonaEngine, StoreError, VoteConfig
 from sona.demo.evaluation import top_cosine
 from sona.demo.experiment import run
 from sona.demo.outcome import Outcome, Plan, summarise
@@ -30,7 +30,7 @@ from sona.demo.tasks import TASKS
 
 SEEDS = (0, 1, 2)
 NEVER = 10**9
-DEFAULT = SonaConfig()
+DEFAULT = SonaConfig(guard=GuardConfig(holdout=0.0))  # what was learned answers everything; bench/guard.py has the rest
 CONTROLS = {
     "shuffled_clicks": (DEFAULT, Plan(checkpoints=0, shuffle=True)),
     "no_votes": (replace(DEFAULT, use_votes=False), Plan(checkpoints=0)),

@@ -20,7 +20,7 @@ import numpy as np
 
 from forgetting import adapters
 from forgetting.stream import data_folder
-from sona import QueryTrajectory, Ranking, SonaConfig, SonaEngine, StoreError, TrajectoryStep
+from sona import GuardConfig, QueryTrajectory, Ranking, SonaConfig, SonaEngine, StoreError, TrajectoryStep
 from sona.demo.evaluation import ndcg, paired_difference, top_cosine
 from sona.demo.experiment import SHOWN
 from sona.demo.experiment import run as stream_through
@@ -145,7 +145,7 @@ def learn(order: Sequence[str], seed: int, small: bool) -> Found:
     """Return what one engine, its adapters and the controls keep when the domains are streamed in this order."""
     tasks = load(seed, small)
     first, second = (tasks[name] for name in order)
-    engine = SonaEngine(SonaConfig())
+    engine = SonaEngine(SonaConfig(guard=GuardConfig(holdout=0.0)))
     early, early_log = teach(engine, first, seed)
     early_ours = adapted(engine.adapt, first)
     late, late_log = teach(engine, second, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sona.cli.database import option
 from sona.cli.show import print_table, say, table
 from sona.demo.command import Demonstration
 from sona.demo.outcome import PART_NAMES, signed
@@ -29,4 +30,9 @@ def show_demonstration(found: Demonstration) -> None:
             change.effect.value,
         )
     print_table(rows)
-    say("", found.conclusion, "", f"learning curve  {found.picture}", f"open the page   {found.page.as_uri()}")
+    say("", found.conclusion, "", "What the engine found out by itself, from clicks on learned and on frozen answers:")
+    for proof in found.proofs:
+        lift, verdict = proof.report.lift, proof.report.verdict.value
+        interval = f"{signed(lift.low)} to {signed(lift.high)}, {lift.trials:,} requests compared"
+        say(f"{verdict}: lift {signed(lift.value or 0.0)} ({interval})", f"see: sona report{option(proof.database)}")
+    say("", f"learning curve  {found.picture}", f"open the page   {found.page.as_uri()}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,14 +12,15 @@ from types import MappingProxyType
 import numpy as np
 
 from sona.checks import whole
-from sona.config import SonaConfig
+from sona.config import GuardConfig, SonaConfig
 from sona.demo.curve import plot
-from sona.demo.experiment import run
+from sona.demo.experiment import LearnedRanker, run
 from sona.demo.outcome import Outcome, PartSummary, Plan, Report, conclusion, summarise
 from sona.demo.page import write_page
 from sona.demo.tasks import TASKS, Task
 from sona.engine import SonaEngine
 from sona.errors import InvalidValue, MissingExtra, StoreError
+from sona.guard.report import Report as GuardReport
 from sona.state import Plain
 
 SUBJECTS: Mapping[str, str] = MappingProxyType(
@@ -62,6 +63,30 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """What the guard of one engine found, without knowing what is relevant.
+
+    Args:
+        report: Its report at the end of the stream.
+        database: Where the engine lives; `sona report` and its like may be asked there.
+    """
+
+    report: GuardReport
+    database: Path
+
+    def as_json(self) -> dict[str, Plain]:
+        """Return the verdict as plain values."""
+        lift = self.report.lift
+        return {
+            "verdict": self.report.verdict.value,
+            "lift": lift.value,
+            "ci": [lift.low, lift.high],
+            "compared": lift.trials,
+            "database": str(self.database),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Demonstration:
     """What a run found, and where it is shown.
 
@@ -69,6 +94,7 @@ class Demonstration:
         report: Everything that was measured.
         parts: Frozen against learned, by part.
         conclusion: The same in plain words.
+        proofs: What the guard of each engine found from clicks alone.
         picture: The learning curve, a PNG file.
         page: The page, an HTML file.
         elapsed_s: Seconds from start to page.
@@ -77,6 +103,7 @@ class Demonstration:
     report: Report
     parts: tuple[PartSummary, ...]
     conclusion: str
+    proofs: Sequence[Proof]
     picture: Path
     page: Path
     elapsed_s: float
@@ -92,6 +119,7 @@ class Demonstration:
             "clicks": sum(outcome.clicked for outcome in self.report.outcomes),
             "parts": {part.name: part.as_json() for part in self.parts},
             "conclusion": self.conclusion,
+            "proofs": [proof.as_json() for proof in self.proofs],
             "picture": str(self.picture),
             "page": str(self.page),
             "page_url": self.page.as_uri(),
@@ -104,7 +132,9 @@ def demonstrate(
 ) -> Demonstration:
     """Run the main job and show the result: a task, a new engine for each seed, clicks, Loops A and B, page.
 
-    The engine itself is scored; scoring ranks and gives no feedback, so it teaches nothing.
+    Each engine lives in a database of its own in the folder, made anew, with every default: its guard answers some
+    requests frozen, and judges from the clicks alone whether learning helps. What was learned is scored beside that,
+    by previews that serve nothing and so teach nothing.
 
     Args:
         choice: What to run.
@@ -125,18 +155,36 @@ def demonstrate(
     task = _task(choice, 0)
     output = _folder(choice.output)
     outcomes: list[Outcome] = []
+    proofs: list[Proof] = []
     for seed in range(choice.seeds):
         task = _task(choice, seed) if seed else task
         on_stage(f"Learning from clicks, split {seed + 1} of {choice.seeds}")
         with threadpool_limits(1):  # beside other work, threads on matrices this small wait more than they work
-            outcomes.append(run(task, SonaEngine(), rng=np.random.default_rng(seed), on_progress=on_progress))
+            outcome, proof = _streamed(task, _database(output, choice.task, seed), on_progress)
+        outcomes.append(outcome)
+        proofs.append(proof)
     on_stage("Drawing the learning curve and writing the page")
     report = Report(f"SONA learns from clicks: {SUBJECTS[choice.task]}", outcomes, settings=_settings(task))
     picture, page = output / f"{choice.task}.png", output / f"{choice.task}.html"
     plot(report, picture)
     write_page(report, page)
     parts = summarise(outcomes)
-    return Demonstration(report, parts, conclusion(parts), picture, page, time.perf_counter() - began)
+    return Demonstration(report, parts, conclusion(parts), proofs, picture, page, time.perf_counter() - began)
+
+
+def _database(folder: Path, task: str, seed: int) -> Path:
+    path = folder / (f"{task}-{seed}.db" if seed else f"{task}.db")
+    for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        name.unlink(missing_ok=True)
+    return path
+
+
+def _streamed(task: Task, database: Path, on_progress: Callable[[int, int], None]) -> tuple[Outcome, Proof]:
+    config = SonaConfig(guard=GuardConfig(key="demo"))  # a secret that everybody knows, so that two runs are alike
+    with SonaEngine.open(database, config, durability="relaxed") as engine:
+        people = np.random.default_rng(task.seed)
+        outcome = run(task, engine, rng=people, measured=LearnedRanker, on_progress=on_progress)
+        return outcome, Proof(engine.report(), database)
 
 
 def _task(choice: Choice, seed: int) -> Task:

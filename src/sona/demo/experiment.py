@@ -15,6 +15,7 @@ from sona.demo.clicks import clicks, shuffled
 from sona.demo.evaluation import Doubles, largest, ndcg, top_cosine, unit
 from sona.demo.outcome import CurvePoint, Example, Outcome, PartScores, Plan, Shown
 from sona.demo.tasks import RequestSet, Task
+from sona.engine import SonaEngine
 from sona.types import Ranking
 
 SHOWN = 10
@@ -60,6 +61,24 @@ class FrozenRanker:
         rows = largest(scores, k)
         self._next += 1
         return Ranking(self._next, tuple(ids[int(row)] for row in rows), tuple(float(scores[row]) for row in rows))
+
+    def feedback(self, trajectory_id: int, *, rewards: Mapping[str, float] | None = None) -> object:
+        """Ignore what was learned."""
+
+    def background_learn(self, force: bool = False) -> object:
+        """Do nothing."""
+
+
+class LearnedRanker:
+    """Ranks as an engine would where what it learned answers everything; serves nothing, so it teaches nothing."""
+
+    def __init__(self, engine: SonaEngine) -> None:
+        """Look at `engine`."""
+        self._engine = engine
+
+    def rank(self, x: Floats, ids: Sequence[str], vectors: Floats, k: int = 10) -> Ranking:
+        """Return the best k of `ids`, without scores."""
+        return Ranking(0, self._engine.preview(x, ids, vectors, k).learned, ())
 
     def feedback(self, trajectory_id: int, *, rewards: Mapping[str, float] | None = None) -> object:
         """Ignore what was learned."""
