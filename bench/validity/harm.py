@@ -12,14 +12,12 @@ from sona.guard.holdout import Arm
 from validity.guarded import observed
 from validity.streams import Request
 
-SETTLED = 300  # requests from which the cost is looked at
-
 
 @dataclass(frozen=True, slots=True)
 class Harm:
     """Cost of one stream, as a share of what frozen answers would have earned."""
 
-    greatest: float  # at any moment once settled
+    greatest: float  # at any moment, over all requests so far or as many as the budget is for at least
     final: float
     unguarded: float
     exposure: float  # at the end
@@ -40,7 +38,6 @@ def harmed(frozen: float, learned: float, seed: int, count: int) -> Harm:
         earned = [float(rng.random() < mean) for mean in means]
         guard.observe(observed(number, unit, assignment, Request(0, 0.0, earned[1], earned[0], means[1] - means[0])))
         lost += (means[0] - means[1]) * (assignment.arm is Arm.LEARNED)
-        if number >= SETTLED:
-            greatest = max(greatest, lost / (frozen * (number + 1)))
+        greatest = max(greatest, lost / (frozen * max(number + 1, config.budget_requests)))
     unguarded = (frozen - learned) / frozen * (1.0 - config.warm_up / count)
     return Harm(greatest, lost / (frozen * count), unguarded, guard.exposure, guard.evidence.watch.is_alarmed)
