@@ -251,6 +251,7 @@ def test_while_one_process_serves_another_may_look_and_not_come_in(tmp_path):
 
 
 READ_ONLY = """
+step(SonaEngine(CONFIG, embedder=embed), 0)  # imports what another user may be kept from reading
 os.setuid(65534) if os.getuid() == 0 else None
 try:
     open_engine(path)
