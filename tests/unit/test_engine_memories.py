@@ -24,13 +24,20 @@ def made(*texts: str) -> Memories:
     return memories
 
 
+def index(memories: Memories, embed=letters, *, anew: bool = False) -> int:
+    """Embed what waits, or everything, and return how many texts were embedded."""
+    embedded = memories.embedded(embed, anew=anew)
+    memories.publish(embedded.vectors)
+    return len(embedded.made)
+
+
 def test_a_memory_waits_until_it_is_indexed_and_then_has_a_unit_vector():
     memories = made("aa", "ab")
     assert (len(memories), memories.waiting_count, len(memories.vectors)) == (2, 2, 0)
-    assert memories.index(letters) == 2
+    assert index(memories) == 2
     assert memories.waiting_count == 0
     np.testing.assert_allclose(memories.vectors, [[1.0, 0.0, 0.0], [0.5**0.5, 0.5**0.5, 0.0]], rtol=1e-6)
-    assert memories.index(letters) == 0
+    assert index(memories) == 0
 
 
 def test_only_what_waits_is_embedded_unless_everything_is_asked_for_anew():
@@ -40,10 +47,10 @@ def test_only_what_waits_is_embedded_unless_everything_is_asked_for_anew():
         seen.append(list(texts))
         return letters(texts)
 
-    memories.index(embed)
+    index(memories, embed)
     memories.add("b")
-    memories.index(embed)
-    memories.index(embed, anew=True)
+    index(memories, embed)
+    index(memories, embed, anew=True)
     assert seen == [["a"], ["b"], ["a", "b"]]
 
 
@@ -52,10 +59,10 @@ def test_the_same_text_is_one_memory_and_the_same_id_replaces_its_text():
     first = memories.add("a", "one")
     assert memories.add("a") == first == "one"
     assert len(memories) == 1
-    memories.index(letters)
+    index(memories)
     assert memories.add("b", "one") == "one"
     assert (len(memories), memories.text("one"), memories.waiting_count) == (1, "b", 1)
-    memories.index(letters)
+    index(memories)
     np.testing.assert_allclose(memories.vectors, [[0.0, 1.0, 0.0]])
     assert memories.add("a") != "one"
     assert memories.add("b", "one") == "one"
@@ -73,22 +80,22 @@ def test_a_given_vector_is_kept_through_a_new_index():
     memories = Memories()
     memories.add("anything", "one", np.array([0.0, 0.0, 2.0], np.float32))
     memories.add("a", "two")
-    assert memories.index(letters) == 1
-    assert memories.index(letters, anew=True) == 1
+    assert index(memories) == 1
+    assert index(memories, anew=True) == 1
     np.testing.assert_allclose(memories.vectors, [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
     memories.add("b", "one")
-    memories.index(letters)
+    index(memories)
     np.testing.assert_allclose(memories.vectors[0], [0.0, 1.0, 0.0])
 
 
 def test_vectors_are_read_only_and_replaced_whole():
     memories = made("a")
-    memories.index(letters)
+    index(memories)
     held = memories.vectors
     with pytest.raises(ValueError, match="read-only"):
         held[0] = 0.0
     memories.add("b")
-    memories.index(letters)
+    index(memories)
     assert len(held) == 1
     assert len(memories.vectors) == 2
 
@@ -118,13 +125,60 @@ def test_bad_input_adds_nothing(text, id, vector):  # noqa: A002
 
 def test_vectors_of_another_width_are_refused_and_change_nothing():
     memories = made("a")
-    memories.index(letters)
+    index(memories)
     memories.add("b")
     before = digest(memories.state())
     with pytest.raises(DimensionMismatch):
-        memories.index(lambda texts: np.ones((len(texts), 2), np.float32))
+        index(memories, lambda texts: np.ones((len(texts), 2), np.float32))
     assert digest(memories.state()) == before
-    assert memories.index(letters) == 1
+    assert index(memories) == 1
+
+
+def test_nothing_changes_before_vectors_are_published():
+    memories = made("a", "b")
+    before = digest(memories.state())
+    embedded = memories.embedded(letters)
+    assert digest(memories.state()) == before
+    assert (memories.waiting_count, len(memories.vectors)) == (2, 0)
+    memories.publish(embedded.vectors)
+    assert (memories.waiting_count, memories.vectors.tolist()) == (0, embedded.vectors.tolist())
+
+
+def test_vectors_made_are_those_of_the_embedder_as_they_came():
+    memories = made("aab")
+    memories.add("kept", "given", np.array([0.0, 0.0, 2.0], np.float32))
+    embedded = memories.embedded(letters)
+    assert embedded.made.tolist() == [[2.0, 1.0, 0.0]]
+    assert embedded.vectors[1].tolist() == [0.0, 0.0, 1.0]
+    np.testing.assert_allclose(np.linalg.norm(embedded.vectors, axis=1), 1.0, rtol=1e-6)
+
+
+def test_an_embedder_that_loses_a_text_is_refused_and_changes_nothing():
+    memories = made("a", "b")
+    before = digest(memories.state())
+    with pytest.raises(InvalidValue, match="expected 2 vectors, got 1"):
+        memories.embedded(lambda texts: letters(texts[:1]))
+    assert digest(memories.state()) == before
+
+
+def test_vectors_of_another_embedder_take_the_place_of_all_and_of_those_that_were_given():
+    memories = made("a", "b")
+    memories.add("kept", "given", np.array([0.0, 0.0, 2.0], np.float32))
+    index(memories)
+    memories.add("c")
+    given = np.array([[3.0, 0.0], [0.0, 4.0], [1.0, 0.0], [3.0, 4.0]], np.float32)
+    memories.replace_vectors(given)
+    np.testing.assert_allclose(memories.vectors, [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.6, 0.8]], rtol=1e-6)
+    assert (memories.width, memories.waiting_count) == (2, 0)
+    assert not memories.vectors.flags.writeable
+    given[0] = 9.0
+    assert memories.vectors[0].tolist() == [1.0, 0.0]
+    assert index(memories, lambda texts: np.ones((len(texts), 2), np.float32), anew=True) == 4
+    before = digest(memories.state())
+    for wrong in (np.ones((3, 2), np.float32), np.full((4, 2), np.nan, np.float32)):
+        with pytest.raises(InvalidValue):
+            memories.replace_vectors(wrong)
+    assert digest(memories.state()) == before
 
 
 def test_an_unknown_id_is_named():

@@ -29,7 +29,7 @@ class Embedded:
 class Memories:
     """Texts by id, in the order they came; a text remembered twice is one memory.
 
-    Vectors are unit length. A memory added without one waits for `index`.
+    Vectors are unit length. A memory waits until vectors are published.
     """
 
     def __init__(self) -> None:
@@ -132,7 +132,7 @@ class Memories:
 
     def id_for(self, text: str, id: str | None = None) -> str:  # noqa: A002
         """Return the id under which `add` would keep a text: the one given, that of the same text, or a new one."""
-        return id or self._id_of_text.get(text) or self._new_id()
+        return (self._id_of_text.get(text) or self._new_id()) if id is None else id
 
     def is_known(self, id: str, text: str) -> bool:  # noqa: A002
         """Return True when the memory `id` has just this text."""
