@@ -282,6 +282,10 @@ class MicroLoRA:
         self.discard_accumulated()
         self._weights = self._untrained()
 
+    def go_on_after(self, earlier: MicroLoRA) -> None:
+        """Count on from where `earlier` stood."""
+        self._applied, self._skipped = earlier._applied, earlier._skipped
+
     def fold(self) -> LoraWeights:
         """Return the weights as they are and publish zero B: their caller has absorbed them elsewhere."""
         folded = self._weights

@@ -146,6 +146,8 @@ class Accountable(Durable):
         store = self._journal.store
         if store is None:
             raise StateError(f"{purpose} needs the log; open the engine on a file, or give it a store")
+        if self._journal.has_hole:
+            raise StateError(f"{purpose} needs the whole log, and some of it could not be written yet; flush first")
         if store.whole_after:
             raise StateError(
                 f"{purpose} needs the whole log, and events before {store.whole_after} could not be written"

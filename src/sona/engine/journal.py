@@ -34,10 +34,14 @@ class Journal:
         return self._seq
 
     @property
+    def has_hole(self) -> bool:
+        """True when events were refused and no state after them is kept yet."""
+        return self._refused_seq > self._snapshot_seq
+
+    @property
     def is_snapshot_due(self) -> bool:
         """True when the log has a hole, or opening would have to replay much."""
-        has_hole = self._refused_seq > self._snapshot_seq
-        return self.store is not None and (has_hole or self.since_snapshot >= SNAPSHOT_EVERY)
+        return self.store is not None and (self.has_hole or self.since_snapshot >= SNAPSHOT_EVERY)
 
     @property
     def since_snapshot(self) -> int:

@@ -12,6 +12,7 @@ from sona.engine.versions import Versions
 from sona.guard.comparison import Testimony
 from sona.guard.guard import Guard, Observation
 from sona.guard.quality import list_quality
+from sona.guard.rehearsal import Rehearsal
 from sona.loops.background import BackgroundChange, BackgroundResult
 from sona.state import State
 from sona.stores.store import blob_digest
@@ -74,9 +75,14 @@ class Judgement:
             self._retreat(learner, at, told.reason)
         return told.testimony
 
-    def commit(self, learner: Learner, change: BackgroundChange, *, at: float, seq: int) -> BackgroundResult:
+    def rehearse(self, learner: Learner, change: BackgroundChange) -> Rehearsal:
+        """Return how a cycle's change does on what was held out; nothing changes."""
+        return learner.rehearse(change, tuple(self._held_out), self._alpha)
+
+    def commit(
+        self, learner: Learner, change: BackgroundChange, rehearsal: Rehearsal, *, at: float, seq: int
+    ) -> BackgroundResult:
         """Put a cycle's change in force as a new version, or reject it when it does worse on what was held out."""
-        rehearsal = learner.rehearse(change, tuple(self._held_out), self._alpha)
         if rehearsal.is_worse:
             learner.loops.reject(change, now=at)
             self.guard.rejected(change.result.version)
@@ -96,6 +102,12 @@ class Judgement:
         """
         self._go_back(learner, version)
         self.versions.decide(at, "rolled back", version, reason)
+
+    def begin_anew(self) -> None:
+        """Let go of what was said about vectors of another embedder: no earlier version can be gone back to."""
+        self._held_out.clear()
+        self.versions.begin_anew()
+        self.guard.began_version(0)
 
     def _retreat(self, learner: Learner | None, at: float, reason: str) -> None:
         # What is in force does harm: back to the last version that was not found to, at worst to the untrained one.

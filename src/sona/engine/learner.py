@@ -246,6 +246,7 @@ class Learner:
         """
         learner = Learner(hidden_dim, self.config)
         learner.votes = self.votes.moved(hidden_dim, vector_of)
+        learner.loops.go_on_after(self.loops)
         learner.rejected_lists = self.rejected_lists
         return learner
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 
 import numpy.typing as npt
@@ -11,14 +12,17 @@ from sona.engine.accountable import Accountable
 from sona.engine.events import Begun, CycleBegun, CycleEnded, CycleFailed, Dropped, Submitted, Ticked, Touched
 from sona.engine.metrics import SonaMetrics
 from sona.engine.worker import Worker
-from sona.errors import InvalidValue, StateError
-from sona.loops.background import BackgroundResult
+from sona.errors import InvalidValue, StateError, StoreError
+from sona.guard.rehearsal import Rehearsal
+from sona.loops.background import BackgroundChange, BackgroundResult
 from sona.loops.coordinator import LoopCoordinator, TickResult
 from sona.loops.cycle import Cycle
 from sona.loops.instant import InstantResult
 from sona.patterns.catalog import PatternMatch
 from sona.trajectory import TrajectoryBuilder
 from sona.types import QueryTrajectory
+
+_log = logging.getLogger("sona")
 
 
 class Learning(Accountable):
@@ -155,8 +159,7 @@ class Learning(Accountable):
             if cycle.reason is not None:
                 return BackgroundResult(self._machine.versions.in_force, 0, cycle.reason)
             result, seq = self._cycled(learner.loops, cycle)
-            if self._journal.store is not None:
-                self._keep_snapshot()
+            self._keep_snapshot_if_possible()
         self._journal.wait(seq)
         return result
 
@@ -166,13 +169,29 @@ class Learning(Accountable):
         except BaseException as error:
             self._happen(CycleFailed(self._clock(), f"{type(error).__name__}: {error}"))
             raise
-        ended = CycleEnded(self._clock(), change)
         with self._lock:
+            ended = CycleEnded(self._clock(), change)
+            rehearsal = self._rehearsed(change)
             with self._log_lock:
                 seq = self._journal.append(ended)
-            result = self._machine.end_cycle(ended, seq)
+            result = self._machine.end_cycle(ended, seq, rehearsal)
             self._note_decisions()
         return result, seq
+
+    def _rehearsed(self, change: BackgroundChange) -> Rehearsal:
+        # Before the cycle's end is in the log: what goes wrong here goes wrong whenever the log is read.
+        try:
+            return self._machine.rehearse(change)
+        except BaseException as error:
+            self._happen(CycleFailed(self._clock(), f"{type(error).__name__}: {error}"))
+            raise
+
+    def _keep_snapshot_if_possible(self) -> None:
+        # The version is in force and its log waits to be written: a full disk is told by `metrics`, not by an error.
+        try:
+            self._keep_snapshot()
+        except StoreError as error:
+            _log.warning("the state after the cycle is not written yet: %s", error)
 
     def tick(self) -> TickResult:
         """Do what is due: forget what waited too long, run Loop B at its interval. Throws no trajectory away."""

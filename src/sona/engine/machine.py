@@ -43,7 +43,8 @@ from sona.engine.versions import Versions
 from sona.engine.words import Prepared, Words
 from sona.errors import InvalidValue, SonaError, StateError, StoreError, UnknownTrajectory
 from sona.guard.guard import Guard
-from sona.loops.background import BackgroundResult
+from sona.guard.rehearsal import Rehearsal
+from sona.loops.background import BackgroundChange, BackgroundResult
 from sona.loops.cycle import Cycle
 from sona.loops.instant import InstantResult
 from sona.state import State
@@ -313,11 +314,7 @@ class Machine:
     # -- Loop B and versions ---------------------------------------------------------------------------------------
 
     def begin_cycle(self, event: CycleBegun) -> Cycle:
-        """Take the batch of a cycle of Loop B.
-
-        Raises:
-            StateError: nothing was seen yet.
-        """
+        """Take the batch of a cycle of Loop B, or raise StateError when nothing was seen yet."""
         self.settle()
         if self.learner is None:
             raise StateError("nothing was seen yet; there is nothing to learn")
@@ -325,15 +322,21 @@ class Machine:
         self.cycle = cycle if cycle.reason is None else None
         return cycle
 
-    def end_cycle(self, event: CycleEnded, seq: int) -> BackgroundResult:
-        """Put a computed cycle in force, or reject it when it does worse on what was held out."""
+    def rehearse(self, change: BackgroundChange) -> Rehearsal:
+        """Return how what a cycle computed does on what was held out; nothing changes."""
+        if self.learner is None:
+            raise StateError("no cycle is in progress")
+        return self.judgement.rehearse(self.learner, change)
+
+    def end_cycle(self, event: CycleEnded, seq: int, rehearsal: Rehearsal | None = None) -> BackgroundResult:
+        """Put a cycle in force, or reject it for its rehearsal; what is not given with it is computed here."""
         self.settle()
         learner, cycle = self.learner, self.cycle
         if learner is None or cycle is None:
             raise StateError("no cycle is in progress")
         self.cycle = None
         change = event.change or learner.loops.compute(cycle)
-        return self.judgement.commit(learner, change, at=event.at, seq=seq)
+        return self.judgement.commit(learner, change, rehearsal or self.rehearse(change), at=event.at, seq=seq)
 
     def roll_back(self, event: RolledBack) -> None:
         """Put an earlier version in force because somebody says so.
@@ -356,6 +359,7 @@ class Machine:
         """Take over the vectors of another embedder; what was learned of words stays, what of vectors starts anew."""
         self.settle()
         self.memories.replace_vectors(event.memories)
+        self.judgement.begin_anew()
         if self.learner is not None:
             width = event.memories.shape[1] or self.learner.hidden_dim
             self.learner = self.learner.reembedded(width, dict(zip(event.texts, event.requests, strict=True)))

@@ -106,6 +106,11 @@ class Versions:
             learner.restore(checkpoint or untrained.checkpoint())
         self.in_force = version
 
+    def begin_anew(self) -> None:
+        """Put the untrained version in force, and let go of the states of all others; their records stay."""
+        self.in_force = 0
+        self._kept.clear()
+
     @property
     def decisions(self) -> tuple[Decided, ...]:
         """What was decided of late, oldest first."""

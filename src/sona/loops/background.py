@@ -283,6 +283,12 @@ class BackgroundLoop:
         self._discarded += count
         return BackgroundResult(self._version, 0, f"the change was rejected; {count} trajectories are used up")
 
+    def go_on_after(self, earlier: BackgroundLoop) -> None:
+        """Count on from where `earlier` stood, so that no number is ever used again."""
+        self._version, self._cycles = earlier._version, earlier._cycles
+        self._learned, self._rejected, self._discarded = earlier._learned, earlier._rejected, earlier._discarded
+        self.bank.go_on_after(earlier.bank)
+
     def restore(self, earlier: Consolidated) -> None:
         """Put back what was in force earlier; patterns, pending trajectories, numbers and counters go on.
 

@@ -237,6 +237,11 @@ class LoopCoordinator:
     def _end(self, now: float) -> None:
         self._last_cycle, self._usual = now, self.instant.baseline.value
 
+    def go_on_after(self, earlier: LoopCoordinator) -> None:
+        """Count on from where `earlier` stood: versions, cycles, pattern ids and what was recorded."""
+        self.background.go_on_after(earlier.background)
+        self.instant.go_on_after(earlier.instant)
+
     def checkpoint(self) -> LoopCheckpoint:
         """Return everything that decides the adapters' answers and learning now, to come back to.
 

@@ -146,6 +146,12 @@ class InstantLoop:
             self._rejected += self.micro.discard_accumulated()
             return 0
 
+    def go_on_after(self, earlier: InstantLoop) -> None:
+        """Count on from where `earlier` stood."""
+        self._pushes, self._silent, self._rejected = earlier._pushes, earlier._silent, earlier._rejected
+        self.buffer.go_on_after(earlier.buffer)
+        self.micro.go_on_after(earlier.micro)
+
     def drain(self) -> list[QueryTrajectory]:
         """Hand all waiting trajectories to Loop B."""
         return self.buffer.drain()

@@ -57,6 +57,10 @@ class ReasoningBank:
         self._fresh = 0  # trajectories added since the last extraction
         self._publish(())
 
+    def go_on_after(self, earlier: ReasoningBank) -> None:
+        """Give patterns ids beyond those `earlier` has given."""
+        self._next_id = earlier._next_id
+
     def copy(self) -> ReasoningBank:
         """Return a bank equal to this one; a later change of either leaves the other as it was.
 

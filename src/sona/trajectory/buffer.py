@@ -119,6 +119,11 @@ class TrajectoryBuffer:
                 taken.append(self._items.popleft())
         return taken
 
+    def go_on_after(self, earlier: TrajectoryBuffer) -> None:
+        """Count on from where `earlier` stood."""
+        with self._lock:
+            self._seen, self._dropped = earlier._seen, earlier._dropped
+
     def snapshot(self) -> list[QueryTrajectory]:
         """Return all waiting trajectories, oldest first, and leave them waiting."""
         with self._lock:
