@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 
@@ -193,8 +193,8 @@ class ServedRequests:
 
 def _serving(plain: Plain) -> Serving:
     try:
-        if not isinstance(plain, list):
-            raise TypeError("expected a list")
+        if not isinstance(plain, list) or len(plain) != len(fields(Serving)):
+            raise TypeError(f"expected {len(fields(Serving))} values")
         make: Callable[..., Serving] = Serving
         return make(Arm(str(plain[0])), *plain[1:])
     except (TypeError, ValueError) as error:
@@ -211,8 +211,8 @@ def _receipt(number: int, plain: Plain) -> Receipt | None:
     make: Callable[..., Showing] = Showing
     remake: Callable[..., Receipt] = Receipt
     try:
-        if not isinstance(plain, list) or not isinstance(plain[2], list):
-            raise TypeError("expected a list")
+        if not isinstance(plain, list) or len(plain) != 3 or not isinstance(plain[2], list):
+            raise TypeError("expected three values, the last one a list")
         return remake(number, tuple(make(*showing) for showing in plain[2]), *plain[:2])
     except (TypeError, ValueError) as error:
         raise StoreError(f"saved state: what was recorded of a request is damaged: {error}") from error
