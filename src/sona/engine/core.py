@@ -19,9 +19,9 @@ from sona.engine.events import (
     Remembered,
     Serving,
 )
+from sona.engine.exchange import Exchange
 from sona.engine.intake import asker
 from sona.engine.judgement import unit_of
-from sona.engine.learning import Learning
 from sona.errors import InvalidValue
 from sona.guard.holdout import Arm
 from sona.types import (
@@ -38,7 +38,7 @@ _log = logging.getLogger("sona")
 _PATTERNS_USED = 3
 
 
-class SonaEngine(Learning):
+class SonaEngine(Exchange):
     """Makes a running system learn from every request; untrained, it changes nothing.
 
     Vectors in: `adapt`, `rank`, `begin_trajectory`. Words in: `remember`, `process`. Then `feedback`, early or late.

@@ -18,6 +18,8 @@ from sona.trajectory import TrajectoryIds
 from sona.types import Context, QueryTrajectory, TrajectoryStep
 
 _LEARNED_IDS = 100_000  # submitted ids remembered, so that one submitted again counts once
+FOREIGN_ID = 2**62
+"""From here on ids name what other engines had learned; none of them is given out."""
 COUNTS = ("submitted", "feedbacks", "amended", "repeated", "unknown", "expired", "limited")
 
 
@@ -87,7 +89,8 @@ class Intake:
         self._submitted[trajectory_id] = None
         if len(self._submitted) > _LEARNED_IDS:
             del self._submitted[next(iter(self._submitted))]
-        self.ids.advance(trajectory_id)
+        if trajectory_id < FOREIGN_ID:
+            self.ids.advance(trajectory_id)
         return True
 
     def is_submitted(self, trajectory_id: int) -> bool:
