@@ -13,7 +13,7 @@ import typer
 
 from sona.cli import findings, show
 from sona.cli.command import Db, Json, told
-from sona.cli.database import DEFAULT, reading, writing
+from sona.cli.database import DEFAULT, reading, require, writing
 from sona.cli.progress import Work
 from sona.cli.report_page import Audit, write_page
 from sona.config import GUARD_MODES
@@ -222,10 +222,11 @@ def forget(
     """
     if not yes and not is_terminal():
         raise typer.BadParameter(f"forgetting cannot be undone: give --yes to forget {subject!r} without being asked")
+    require(db)
+    if not yes and not typer.confirm(f"Forget everything of {subject!r}? It cannot be undone.", err=True):
+        show.note("nothing was forgotten")
+        raise typer.Exit(1)
     with Work() as work, writing(db) as engine:
-        if not yes and not typer.confirm(f"Forget everything of {subject!r}? It cannot be undone.", err=True):
-            show.note("nothing was forgotten")
-            raise typer.Exit(1)
         work.stage("Rebuilding everything without them")
         gone, metrics = engine.forget(subject), engine.metrics()
     is_wiping = metrics.store is not None and metrics.store.is_wiping

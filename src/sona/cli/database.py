@@ -37,7 +37,7 @@ def reading(path: Path) -> Iterator[Look]:
     Raises:
         StoreError: there is none, or it cannot be read.
     """
-    _require(path)
+    require(path)
     if not is_store(path):
         yield Look(SonaEngine.load(path), None)
         return
@@ -62,7 +62,7 @@ def writing(path: Path, *, create: bool = False) -> Iterator[SonaEngine]:
         StoreError: there is none, it cannot be read or written, or another process has it open.
     """
     if not create or path.is_dir():
-        _require(path)
+        require(path)
     log = SqliteStore(path.resolve())  # a link stays a link
     try:
         engine = SonaEngine(store=log)
@@ -78,7 +78,8 @@ def option(path: Path) -> str:
     return "" if path == usual else f" --db {shlex.quote(str(path))}"
 
 
-def _require(path: Path) -> None:
+def require(path: Path) -> None:
+    """Raise StoreError unless there is a file at `path`; the message says how to make one."""
     if path.is_dir():
         raise StoreError(f"{path} is a folder; name a file in it")
     if not path.exists():
