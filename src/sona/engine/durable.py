@@ -91,8 +91,11 @@ class Durable:
         return Machine(self.config, Words(self.config, self._embedder, self._responder), key)
 
     def _revived(self, state: State) -> Machine:
-        words = Words.from_state(state.child("words"), self.config, self._embedder, self._responder)
-        return Machine.from_state(state, self.config, words)
+        try:
+            words = Words.from_state(state.child("words"), self.config, self._embedder, self._responder)
+            return Machine.from_state(state, self.config, words)
+        except ValueError as error:  # a value out of its range
+            raise StoreError(f"saved state: {error}") from error
 
     def _use(self, machine: Machine, journal: Journal) -> None:
         self._machine, self._journal = machine, journal

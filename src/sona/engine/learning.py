@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy.typing as npt
 
@@ -123,10 +124,12 @@ class Learning(Accountable):
         whole(k, "k", 1)
         request, learner = self._asked(x)
         matches = learner.bank.search(request, k)
-        if matches:
-            self._happen_now(Touched(self._clock(), tuple(match.pattern.id for match in matches)))
-            self._settle()
-        return matches
+        if not matches:
+            return matches
+        touched = Touched(self._clock(), tuple(match.pattern.id for match in matches))
+        self._happen_now(touched)
+        self._settle()
+        return [replace(match, pattern=match.pattern.touch(touched.at)) for match in matches]
 
     def _settle(self) -> None:
         # Accesses are counted at once when nobody is learning, else by whoever learns next.
