@@ -22,7 +22,7 @@ from sona.errors import InvalidValue, StateError
 from sona.guard.report import Report
 from sona.state import digest
 from sona.stores.store import Store, VersionRecord
-from sona.text.embed import Embedder, EmbedFunction, Encoder, LsaEmbedder
+from sona.text.embed import Embedder, EmbedFunction, Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +155,11 @@ class Accountable(Durable):
         return store
 
     def _blank(self) -> Machine:
-        machine = self._fresh(self._machine.key)
-        embedder = self._machine.words.embedder
-        if not isinstance(embedder, LsaEmbedder):
-            machine.words = Words(self.config, embedder, self._responder)
+        now = self._machine
+        present = None if now.words.is_built_in else Words(self.config, now.words.embedder, self._responder)
+        first = Words(self.config, None, self._responder) if now.began_built_in or present is None else present
+        machine = Machine(self.config, first, now.key)
+        machine.successor = present
         return machine
 
     def replay(self) -> Replay:
@@ -181,7 +182,7 @@ class Accountable(Durable):
         """Forget somebody: their memories, requests and feedback go, and everything learned is rebuilt without them.
 
         The state is equal, bit for bit, to one that never saw them, and nothing of theirs is left in the file.
-        Answers go on meanwhile; learning waits at the end for as long as the last events take.
+        The log is gone through while answers go on; requests wait while the file is rewritten.
 
         Raises:
             InvalidValue: an empty name.
@@ -225,8 +226,9 @@ class Accountable(Durable):
             event = Reembedded(self._clock(), vectors, tuple(texts), requests)
             with self._log_lock:
                 seq = self._journal.append(event)
-                machine.words = words
+                machine.successor = words
                 machine.reembed(event)
                 self._embedder = embedder
+            self._keep_snapshot()  # from here on the file opens with the new embedder
         self._journal.wait(seq)
         return len(memories)

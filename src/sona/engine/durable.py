@@ -83,6 +83,8 @@ class Durable:
 
     def _revive(self, store: Store, config: SonaConfig | None = None) -> None:
         self.config, key = _settings(store, config)
+        if store.snapshot() is None:
+            _require_embedder(store, is_built_in=self._embedder is None)
         last = store.last_seq  # a reader beside a writer keeps to what was there when it came
         machine, after = read_machine(store, lambda: self._fresh(key), self._revived, until=last)
         self._use(machine, Journal(store, last, after))
@@ -350,6 +352,18 @@ class Durable:
 
 def _seeded_key(config: SonaConfig) -> bytes:
     return (config.guard.key or f"seed {config.seed}").encode()
+
+
+def _require_embedder(store: Store, *, is_built_in: bool) -> None:
+    # A log of the built-in embedder holds words where another one holds vectors.
+    kind, kept = "built-in" if is_built_in else "given", store.setting("embedder")
+    if kept is None and store.is_read_only:
+        return
+    if kept is None:
+        store.set_setting("embedder", kind)
+    elif kept != kind:
+        needed = "one of your own; give it" if is_built_in else "the built-in one; give none"
+        raise StoreError(f"the file was made with another embedder, {needed}")
 
 
 def _settings(store: Store, config: SonaConfig | None) -> tuple[SonaConfig, bytes]:

@@ -191,6 +191,8 @@ class Learning(Accountable):
 
     def _keep_snapshot_if_possible(self) -> None:
         # The version is in force and its log waits to be written: a full disk is told by `metrics`, not by an error.
+        if self._journal.store is None:
+            return
         try:
             self._keep_snapshot()
         except StoreError as error:

@@ -70,8 +70,9 @@ class Machine:
             key: Secret of the assignment to arms.
         """
         self.config = config
-        self.words = words
-        self.key = key
+        self.words, self.key = words, key
+        self.began_built_in = words.is_built_in
+        self.successor: Words | None = None  # takes over where the log says that another embedder did
         self.memories = Memories()
         self.intake = Intake(config)
         self.judgement = Judgement(Guard(config.guard, key), config.guard.alpha)
@@ -339,11 +340,7 @@ class Machine:
         return self.judgement.commit(learner, change, rehearsal or self.rehearse(change), at=event.at, seq=seq)
 
     def roll_back(self, event: RolledBack) -> None:
-        """Put an earlier version in force because somebody says so.
-
-        Raises:
-            InvalidValue: there is none, or its state is not kept any more.
-        """
+        """Put an earlier version in force, or raise InvalidValue when there is none or its state is not kept."""
         self.settle()
         self.judgement.roll_back(self.learner, event.version, at=event.at, reason=event.reason)
         self._embed_requests_again()
@@ -358,6 +355,7 @@ class Machine:
     def reembed(self, event: Reembedded) -> None:
         """Take over the vectors of another embedder; what was learned of words stays, what of vectors starts anew."""
         self.settle()
+        self.words = self.successor or self.words
         self.memories.replace_vectors(event.memories)
         self.judgement.begin_anew()
         if self.learner is not None:
@@ -370,7 +368,7 @@ class Machine:
         """Return everything needed to come back bit for bit."""
         self.settle()
         parts: dict[str, State] = {
-            "key": State({"hex": self.key.hex()}),
+            "origin": State({"key": self.key.hex(), "is_built_in": self.began_built_in}),
             "words": self.words.state(),
             "memories": self.memories.state(),
             "intake": self.intake.state(),
@@ -387,7 +385,8 @@ class Machine:
         Raises:
             StoreError: the state is incomplete or damaged.
         """
-        machine = cls(config, words, bytes.fromhex(state.child("key").text("hex")))
+        machine = cls(config, words, bytes.fromhex(state.child("origin").text("key")))
+        machine.began_built_in = state.child("origin").flag("is_built_in")
         machine.memories = Memories.from_state(state.child("memories"))
         machine.intake = Intake.from_state(state.child("intake"), config)
         machine.judgement = Judgement.from_state(state.child("judgement"), config.guard)

@@ -165,7 +165,8 @@ class Comparison:
         gain, weight = self.gain(alpha / 2.0, alpha / 2.0), self.weight
         if weight == 0.0:
             return Lift(self._trials, None, -1.0, 1.0)
-        return Lift(self._trials, gain.total / weight, max(gain.low / weight, -1.0), min(gain.high / weight, 1.0))
+        value = min(max(gain.total / weight, -1.0), 1.0)
+        return Lift(self._trials, value, max(gain.low / weight, -1.0), min(gain.high / weight, 1.0))
 
     @property
     def weight(self) -> float:
