@@ -16,7 +16,7 @@ from sona.adapters.base_lora import BaseLoRA
 from sona.adapters.micro_lora import MicroLoRA
 from sona.adapters.signal import LearningSignal
 from sona.adapters.statistics import RidgeStatistics
-from sona.config import BackgroundConfig, EwcConfig, InstantConfig, PatternConfig, SonaConfig, VoteConfig
+from sona.config import BackgroundConfig, EwcConfig, GuardConfig, InstantConfig, PatternConfig, SonaConfig, VoteConfig
 from sona.engine.core import SonaEngine
 from sona.errors import ConfigError, DimensionMismatch, InvalidValue, SonaError, UnknownTrajectory
 from sona.loops.background import BackgroundLoop
@@ -26,7 +26,7 @@ from sona.patterns.bank import ReasoningBank
 from sona.retention.ewc import EwcPlusPlus
 from sona.state import digest
 from sona.trajectory import TrajectoryBuffer
-from sona.types import QueryTrajectory, TrajectoryStep
+from sona.types import Context, QueryTrajectory, TrajectoryStep
 
 D = 16
 
@@ -549,6 +549,7 @@ OTHER_SETTINGS = {
     "patterns": PatternConfig(min_cluster_size=9),
     "votes": VoteConfig(saturation=0.2),
     "ewc": EwcConfig(param_count=24, learning_rate=0.01),
+    "guard": GuardConfig(mode="shadow"),
 }
 
 
@@ -589,6 +590,46 @@ def test_fault_13_every_setting_of_the_votes_has_an_effect(name):
         changed["similarity_edges"] = (0.3, 0.5)
     plain = VoteConfig(similarity_edges=changed["similarity_edges"]) if name == "same_similarity" else VoteConfig()
     assert Scene(votes=plain).seen() != Scene(votes=replace(plain, **changed)).seen()
+
+
+GUARD = GuardConfig(warm_up=0, holdout=0.2, key="a secret")
+GUARD_SETTINGS = {
+    "mode": "off",
+    "holdout": 0.4,
+    "canary": 0.9,
+    "budget": 0.5,
+    "budget_requests": 5,
+    "alpha": 0.5,
+    "warm_up": 20,
+    "influence": 0.9,
+    "influence_window": 3,
+    "key": "another",
+}
+
+
+def guarded(guard: GuardConfig) -> str:
+    """Return what could be seen of one small life of an engine with this guard, where a few users ask a lot."""
+    rng = np.random.default_rng(0)
+    engine = SonaEngine(SonaConfig(hidden_dim=6, guard=guard), clock=clock)
+    items, ids = rng.normal(size=(12, 6)), [f"d{row}" for row in range(12)]
+    answers: list[object] = []
+    for number in range(60):
+        user = f"u{number % 2 if number % 3 else number % 7}"
+        ranking = engine.rank(items[number % 3], ids, items, k=6, context=Context(user_id=user))
+        answers += [ranking.ids, engine.feedback(ranking.trajectory_id, rewards={ranking.ids[number % 3]: 1.0})]
+    report = engine.report()
+    return repr((answers, report.exposure, report.lift))
+
+
+@pytest.mark.parametrize("name", GUARD_SETTINGS)
+def test_fault_13_every_setting_of_the_guard_has_an_effect(name):
+    plain = replace(GUARD, mode="canary") if name == "canary" else GUARD
+    assert guarded(plain) == guarded(plain)
+    assert guarded(plain) != guarded(replace(plain, **{name: GUARD_SETTINGS[name]}))
+
+
+def test_fault_13_every_setting_of_the_guard_is_in_that_table():
+    assert set(GUARD_SETTINGS) == {field.name for field in fields(GuardConfig)}
 
 
 def test_fault_13_an_engine_given_the_same_settings_does_the_same():
