@@ -18,7 +18,7 @@ from sona.checks import Floats
 from sona.engine import events
 from sona.engine.events import Answered, CycleEnded, Event, Judged, Remembered, Serving, Submitted
 from sona.engine.machine import Machine
-from sona.errors import SonaError, StoreError
+from sona.errors import StoreError
 from sona.guard.holdout import Arm
 from sona.state import Array, Plain, State
 from sona.stores.store import Event as Entry
@@ -161,8 +161,6 @@ class Decoder:
             make: Callable[..., Event] = kind
             return make(**values)
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            if isinstance(error, SonaError):
-                raise
             raise StoreError(f"event {entry.seq} ({entry.kind}) cannot be read: {error}") from error
 
     def _answered(self, entry: Entry, document: Mapping[str, object]) -> Answered:
@@ -224,9 +222,9 @@ def unpack(body: bytes) -> dict[str, object]:
             count = int(np.prod(shape, dtype=np.int64))
             arrays.append(np.frombuffer(body, np.dtype(kind), count, start).reshape(shape))
             start += arrays[-1].nbytes
-    except (struct.error, ValueError, TypeError) as error:
+        placed = _placed(document, arrays)
+    except (struct.error, ValueError, TypeError, IndexError) as error:
         raise StoreError(f"an event of the log is damaged: {error}") from error
-    placed = _placed(document, arrays)
     if not isinstance(placed, dict):
         raise StoreError("an event of the log is damaged: it holds no document")
     return placed
