@@ -39,7 +39,7 @@ class Versions:
     @property
     def kept(self) -> tuple[int, ...]:
         """Versions one can go back to."""
-        return (0, *self._kept)
+        return (0, *sorted(self._kept))
 
     def find(self, version: int) -> VersionRecord:
         """Return a version's record, or raise InvalidValue."""
@@ -104,6 +104,8 @@ class Versions:
         if learner is not None:
             untrained = Learner(learner.hidden_dim, learner.config)
             learner.restore(checkpoint or untrained.checkpoint())
+        if checkpoint is not None:
+            self._kept[version] = self._kept.pop(version)  # what comes next can go back to it, however old it is
         self.in_force = version
 
     def begin_anew(self) -> None:
