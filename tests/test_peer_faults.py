@@ -608,13 +608,13 @@ GUARD_SETTINGS = {
 
 
 def guarded(guard: GuardConfig) -> str:
-    """Return what could be seen of one small life of an engine with this guard, where a few users ask a lot."""
+    """Return what could be seen of a small life of an engine with this guard, where one user asks most of the time."""
     rng = np.random.default_rng(0)
     engine = SonaEngine(SonaConfig(hidden_dim=6, guard=guard), clock=clock)
     items, ids = rng.normal(size=(12, 6)), [f"d{row}" for row in range(12)]
     answers: list[object] = []
-    for number in range(60):
-        user = f"u{number % 2 if number % 3 else number % 7}"
+    for number in range(90):
+        user = "loud" if number % 3 else f"u{number % 7}"
         ranking = engine.rank(items[number % 3], ids, items, k=6, context=Context(user_id=user))
         answers += [ranking.ids, engine.feedback(ranking.trajectory_id, rewards={ranking.ids[number % 3]: 1.0})]
     report = engine.report()
