@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sona.cli import auditing, show
+from sona.cli import auditing, exchange, show
 from sona.cli.command import Db, Json, told
 from sona.cli.database import DEFAULT, option, reading, writing
 from sona.cli.files import STDIN, read_memories
@@ -297,3 +297,4 @@ def _plain(record: BackgroundResult | SonaMetrics) -> dict[str, Plain]:
 
 
 auditing.register(app)
+exchange.register(app)

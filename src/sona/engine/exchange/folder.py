@@ -124,7 +124,7 @@ def _distinct(rows: Iterable[Row]) -> Iterator[Row]:
     first: dict[object, str] = {}
     for row in rows:
         own = row.value("id")
-        if isinstance(own, str | int) and first.setdefault(own, row.where) != row.where:
+        if isinstance(own, str | int) and not isinstance(own, bool) and first.setdefault(own, row.where) != row.where:
             raise InvalidValue(f"{row.where}: the id {own!r} is that of {first[own]}, too")
         yield row
 
