@@ -139,7 +139,7 @@ class GuardConfig:
     budget_requests: int = 1000
     alpha: float = 0.05
     warm_up: int = 100
-    influence: float = 0.05
+    influence: float = 0.02
     influence_window: int = 1000
     key: str = ""
 

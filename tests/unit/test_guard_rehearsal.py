@@ -33,7 +33,7 @@ def changes(lists: list[RehearsedList]) -> list[float]:
     for one in lists:
         change = 0.0
         for position, reward in enumerate(one.rewards):
-            weight = min(1.0 / float(EXAMINED[min(position, 3)]), 10.0)
+            weight = min(1.0 / float(EXAMINED[min(position, 3)]), 2.0)
             now, then = (1 + int(np.sum(scores > scores[position])) for scores in (one.in_force, one.candidate))
             change += float(reward) * weight * (1.0 / then - 1.0 / now)
         found.append(change)
@@ -81,11 +81,11 @@ def test_of_equal_scores_the_one_that_was_shown_first_is_first():
     assert rehearse([one] * 20, EXAMINED, alpha=0.05).mean == 0.0
 
 
-def test_a_reward_is_worth_at_most_ten():
+def test_a_reward_is_worth_at_most_two():
     last = RehearsedList(
         np.array([4, 3, 2, 1], np.float32), np.array([1, 2, 3, 4], np.float32), np.array([0, 0, 0, 1], np.float32)
     )
-    assert rehearse([last] * 20, EXAMINED, alpha=0.05).mean == pytest.approx(10.0 * 0.75)
+    assert rehearse([last] * 20, EXAMINED, alpha=0.05).mean == pytest.approx(2.0 * 0.75)
 
 
 @pytest.mark.parametrize("examined", [[], [1.0, 0.0], [-1.0]])

@@ -12,13 +12,16 @@ from sona.errors import StoreError
 from sona.state import State
 
 _NOBODY = 0
+_MANY = 20
+_ALWAYS = 5.0  # recent lessons that anybody may give, lest equal subjects lock each other out
 
 
 class Influence:
     """Admits lessons so that no subject gives more than a share of the recent ones.
 
-    The share is `influence`, or 2 / (subjects in the window) where few subjects ask: with two or fewer nobody is
-    limited, with forty each gives at most a twentieth. Lessons of nobody in particular are never limited.
+    The share is `influence`, or where few subjects ask more: twice an equal share, and one and a half from 20 subjects
+    in the window on. With two or fewer nobody is limited, with forty each gives at most 1 / 27. Lessons of nobody in
+    particular are never limited.
 
     Args:
         config: Settings `influence` and `influence_window`.
@@ -47,9 +50,9 @@ class Influence:
 
     def _is_within(self, name: int) -> bool:
         subjects = len(self._counts) - (_NOBODY in self._counts) + (name not in self._counts)
-        share = max(self.config.influence, 2.0 / subjects)
+        share = max(self.config.influence, (1.5 if subjects >= _MANY else 2.0) / subjects)
         lessons = min(len(self._window) + 1, self.config.influence_window)
-        return self._counts[name] + 1 <= share * lessons
+        return self._counts[name] + 1 <= max(_ALWAYS, share * lessons)
 
     def _forget(self, name: int) -> None:
         self._counts[name] -= 1

@@ -12,7 +12,7 @@ from sona.checks import Floats
 from sona.errors import InvalidValue
 
 LEAST_LISTS = 20
-_GREATEST_WEIGHT = 10.0
+_GREATEST_WEIGHT = 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +52,7 @@ class Rehearsal:
 def rehearse(lists: Sequence[RehearsedList], examined: Floats, *, alpha: float) -> Rehearsal:
     """Judge a candidate on held-out lists by a one-sided paired t-test; too few lists are not judged.
 
-    Each reward counts 1 / (chance that its position was looked at), at most 10, so that what was shown low is not
+    Each reward counts 1 / (chance that its position was looked at), at most 2, so that what was shown low is not
     taken for bad; it is worth that over its rank.
 
     Args:

@@ -1,0 +1,1 @@
+"""Streams in which a learner is harmed, for `bench/guard.py`."""
