@@ -138,9 +138,8 @@ def show(found: dict) -> None:
     for name, guarded, control in rows:
         print(f"   {name:34}{guarded:9.3f}{'-' if control is None else f'{control:.3f}':>9}")
     back = [one["rolled_back_after"] for one in found["poison"]["guard"]]
-    print(
-        f"Poisoned versions rolled back after {back} requests; rejected by the gate: {said['poison_rejected_by_gate']:.0%}"
-    )
+    gate = said["poison_rejected_by_gate"]
+    print(f"Poisoned versions rolled back after {back} requests; rejected by the gate: {gate:.0%}")
     print(f"Rollbacks after a drift: {[one['rollbacks'] for one in found['drift']['guard']]}")
     calm = found["benign"]
     print(f"Harmless streams with a rollback: {calm['rolled_back']} of {calm['streams']}")
