@@ -217,6 +217,8 @@ class Accountable(Durable):
             InvalidValue: not an embedder, or vectors that cannot be used; nothing changed.
         """
         words = Words(self.config, embedder, self._responder)
+        if words.is_built_in:
+            raise InvalidValue("embedder: the built-in one is fitted by the engine as memories grow; give another")
         with self._cycle_lock, self._lock:
             machine = self._machine
             texts: Sequence[str] = () if machine.learner is None else machine.learner.votes.texts
