@@ -97,3 +97,18 @@ def test_chances_that_are_none_are_refused(examined):
 def test_lists_of_unequal_parts_are_refused():
     with pytest.raises(InvalidValue, match="length"):
         rehearse([RehearsedList(EXAMINED, EXAMINED, EXAMINED[:2])], EXAMINED, alpha=0.05)
+
+
+def test_a_change_of_no_account_is_no_reason_to_throw_a_batch_away():
+    far = np.array([1.0] + [0.0] * 30, np.float32)
+
+    def moved(place):  # the item that earned stands at rank 30 or 31
+        scores = -np.arange(31, dtype=np.float32)
+        scores[[30, 29]] = scores[[29, 30]] if place else scores[[30, 29]]
+        return scores
+
+    lists = [RehearsedList(moved(True), moved(False), far[::-1].copy())] * 40
+    found = rehearse(lists, np.ones(31, np.float32), alpha=0.05)
+    assert found.p_value < 0.05
+    assert -0.005 < found.mean < 0.0
+    assert not found.is_worse

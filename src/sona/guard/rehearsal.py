@@ -13,6 +13,7 @@ from sona.errors import InvalidValue
 
 LEAST_LISTS = 20
 _GREATEST_WEIGHT = 2.0
+_NEGLIGIBLE = 0.005  # of a reciprocal rank; a batch is not thrown away for less
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +39,7 @@ class Rehearsal:
         lists: Lists with something earned; the others say nothing.
         mean: Mean change of the debiased reciprocal rank; positive is better.
         p_value: Chance of a change this bad or worse where the candidate is no worse; 1 when not judged.
-        is_worse: True when it is judged and the p-value is below the level.
+        is_worse: True when it is judged, the p-value is below the level, and the change more than .005.
         reason: What was found, in words.
     """
 
@@ -78,7 +79,7 @@ def rehearse(lists: Sequence[RehearsedList], examined: Floats, *, alpha: float) 
         )
     p_value = paired_p_value(mean, float(changes.std(ddof=1)), count)
     found = f"change {mean:+.4f} on {count} held-out lists, p = {p_value:.3g}"
-    return Rehearsal(count, mean, p_value, p_value < alpha, found)
+    return Rehearsal(count, mean, p_value, p_value < alpha and mean < -_NEGLIGIBLE, found)
 
 
 def _change(one: RehearsedList, examined: Floats) -> float:
