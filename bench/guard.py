@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from guarding.budget import CASES, Case, Cost, cost_of, summed_up
+from guarding.lies import lies
 from guarding.scenarios import UNGUARDED, benign, drift, hostile_user, poison
 from sona import GuardConfig, SonaConfig, SonaEngine, SonaError
 from sona.demo.experiment import run
@@ -85,6 +87,10 @@ def figures(options: argparse.Namespace) -> dict[str, object]:
                 "guard": each(drift, guarded, after, after),
                 "no_guard": each(drift, UNGUARDED, after, after),
             },
+            "lies": {
+                "guard": each(lies, guarded, after, share=0.3) + each(lies, guarded, after, share=1.0),
+                "no_guard": each(lies, UNGUARDED, after, share=0.3) + each(lies, UNGUARDED, after, share=1.0),
+            },
             "hostile": {
                 "limits": each(hostile_user, guarded, **named, is_named=True),
                 "no_limits": each(hostile_user, guarded, **named, is_named=False),
@@ -92,15 +98,23 @@ def figures(options: argparse.Namespace) -> dict[str, object]:
         }
         count = 4 if options.quick else 200
         calm = [pool.submit(benign, 1000 + seed, 600) for seed in range(count)]
+        streams, length = (2, 1200) if options.quick else (100, 3000)
+        costs = {case: [pool.submit(cost_of, case, seed, length) for seed in range(streams)] for case in CASES}
         found: dict[str, object] = {
             name: {kind: [job.result() for job in runs] for kind, runs in kinds.items()} for name, kinds in jobs.items()
         }
         found["benign"] = {"streams": count, "rolled_back": sum(bool(job.result()) for job in calm)}
+        found["spent"] = spent({case: [job.result() for job in jobs] for case, jobs in costs.items()})
         found["report"] = {
             f"{task}{'_shuffled' if shuffle else ''}": [job.result() for job in runs if job.result() is not None]
             for (task, shuffle), runs in reports.items()
         }
     return {**found, "budget": BUDGET, "summary": summary(found)}
+
+
+def spent(costs: dict[Case, list[Cost]]) -> list[dict[str, object]]:
+    """Return for every size of harm how much of the budget it took."""
+    return [summed_up(case, each) for case, each in costs.items()]
 
 
 def summary(found: dict) -> dict[str, object]:
@@ -113,6 +127,9 @@ def summary(found: dict) -> dict[str, object]:
         "poison_rejected_by_gate": sum(one["rejected"] for one in poisoned["gate"]) / len(poisoned["gate"]),
         "poison_loss_without_guard": min(one["loss"] for one in poisoned["no_guard"]),
         "drift_loss": max(one["loss"] for one in found["drift"]["guard"]),
+        "lies_loss": max(one["loss"] for one in found["lies"]["guard"]),
+        "budget_always_kept": min(row["always_within"] for row in found["spent"]),
+        "budget_greatest_cost": max(row["greatest"] for row in found["spent"]),
         "hostile_change": min(one["change"] for one in hostile["limits"]),
         "hostile_change_without_limits": max(one["change"] for one in hostile["no_limits"]),
         "benign_rolled_back": found["benign"]["rolled_back"] / found["benign"]["streams"],
@@ -143,6 +160,7 @@ def show(found: dict) -> None:
     print(f"Rollbacks after a drift: {[one['rollbacks'] for one in found['drift']['guard']]}")
     calm = found["benign"]
     print(f"Harmless streams with a rollback: {calm['rolled_back']} of {calm['streams']}")
+    show_more(found)
     print("What engines said of themselves")
     for name, runs in found["report"].items():
         for one in runs:
@@ -151,6 +169,21 @@ def show(found: dict) -> None:
             print(f"   {name:20}{one['verdict']:13}lift {one['lift']:+.3f} [{low:+.3f}, {high:+.3f}]{when}")
         if not runs:
             print(f"   {name:20}skipped: its data are not there (SONA_DATA)")
+
+
+def show_more(found: dict) -> None:
+    """Print what lies cost, and whether the budget is kept whatever the size of the harm."""
+    print("Lies under no name, from the start: really lost, and what the engine said of itself")
+    for kind, runs in found["lies"].items():
+        for one in runs:
+            print(f"   {kind:10}{one['share']:5.0%} lies{one['loss']:9.3f}   {one['verdict']}")
+    print(f"The guard alone: share of streams whose cost is within the budget of {BUDGET}, always and at the end")
+    print(f"   {'frozen -> learned':40}{'streams':>8}{'always':>8}{'end':>7}{'median':>8}{'95 %':>7}{'greatest':>10}")
+    for row in found["spent"]:
+        print(
+            f"   {row['case']:40}{row['streams']:8}{row['always_within']:8.2f}{row['within_at_the_end']:7.2f}"
+            f"{row['median']:8.3f}{row['at_95_percent']:7.3f}{row['greatest']:10.3f}"
+        )
 
 
 def main() -> None:

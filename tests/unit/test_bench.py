@@ -128,3 +128,17 @@ def test_validity(bench):
         assert 0.0 < row["mean_loss"] < row["loss_without_guard"]
     for row in figures["aa"]:
         assert row["scenario"] in printed
+
+
+def test_harm(bench):
+    figures, printed = bench("guard.py", "--workers", "1")
+    assert set(figures) >= {"poison", "drift", "hostile", "lies", "benign", "spent", "report", "summary"}
+    for kind in ("guard", "no_guard"):
+        assert [one["share"] for one in figures["lies"][kind]] == [0.3, 1.0]
+    assert figures["summary"]["poison_loss"] < figures["summary"]["poison_loss_without_guard"]
+    assert figures["summary"]["hostile_change"] > figures["summary"]["hostile_change_without_limits"]
+    assert figures["benign"]["rolled_back"] <= figures["benign"]["streams"]
+    for row in figures["spent"]:
+        assert row["median"] <= row["at_95_percent"] <= row["greatest"] < 0.2
+        assert row["always_within"] <= row["within_at_the_end"]
+        assert row["case"] in printed
