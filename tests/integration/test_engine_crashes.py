@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -240,7 +241,10 @@ def test_while_one_process_serves_another_may_look_and_not_come_in(tmp_path):
             assert process.poll() is None, process.stderr.read()
         with pytest.raises(StoreError, match=r"engine is open in another process, or a second time in this one"):
             open_engine(path)
+        deadline = time.monotonic() + 20.0
         looking = SonaEngine.load(path, embedder=embed)
+        while looking.metrics().feedbacks < 6 and time.monotonic() < deadline:  # what was said may not be written yet
+            looking = SonaEngine.load(path, embedder=embed)
         assert looking.metrics().feedbacks >= 6
         assert looking.rank(np.ones(D), IDS, ITEMS).ids
         while process.stdout.readline().strip() != "8":

@@ -50,7 +50,7 @@ def export(
     format: Annotated[str, typer.Option("--format", metavar="NAME", help="jsonl or parquet.")] = "jsonl",  # noqa: A002
     json: Json = False,
 ) -> None:
-    """Write memories, requests and patterns to files that other programs can read.
+    """Write memories, requests and patterns to files.
 
     Everything in them is exact, and `sona import` takes it in again. Changes nothing; another process may have the
     database open.

@@ -29,7 +29,7 @@ from sona.engine.worker import Worker
 from sona.errors import ConfigError, StoreError
 from sona.patterns.bank import ReasoningBank
 from sona.state import State, read_state, write_state
-from sona.stores import Durability, Store, is_store
+from sona.stores import Durability, Store
 from sona.text.embed import Embedder, EmbedFunction, Encoder
 from sona.text.respond import Responder, RespondFunction
 from sona.trajectory import OpenTrajectories
@@ -191,6 +191,8 @@ class Durable:
         Raises:
             StoreError: it cannot be written; an earlier file is untouched.
         """
+        from sona.stores import is_store  # imported here: `import sona` stays quick
+
         if is_store(path):
             raise StoreError(f"{path} holds an engine with its log; save to another file")
         write_state(path, _STATE_KIND, self.state())
@@ -217,6 +219,8 @@ class Durable:
         Raises:
             StoreError: missing, damaged, truncated, of another format version, or it needs its embedder.
         """
+        from sona.stores import is_store  # imported here: `import sona` stays quick
+
         if is_store(path):
             return cls._looking(Path(path), embedder=embedder, responder=responder, clock=clock)
         state = read_state(path, _STATE_KIND)
