@@ -93,6 +93,7 @@ def figures(options: argparse.Namespace) -> dict[str, object]:
             },
             "hostile": {
                 "limits": each(hostile_user, guarded, **named, is_named=True),
+                "named_no_limits": each(hostile_user, GuardConfig(influence=1.0), **named, is_named=True),
                 "no_limits": each(hostile_user, guarded, **named, is_named=False),
             },
         }
