@@ -86,3 +86,15 @@ def test_what_was_saved_goes_on():
     for each in (watch, again):
         run(each, 30, lift=-0.1)
     assert digest(watch.state()) == digest(again.state())
+
+
+def test_once_the_budget_is_spent_a_normal_bound_is_enough():
+    rng = np.random.default_rng(0)
+    watch = Watch(0.05)
+    for number in range(60):
+        is_learned = bool(rng.random() < 0.5)
+        watch.observe(Trial(number, 1, is_learned, 0.5, float(rng.random() < (0.1 if is_learned else 0.7))))
+    assert watch.alarm() is None
+    assert "the budget being spent" in (watch.alarm(is_spent=True) or "")
+    assert watch.is_alarmed
+    assert watch.alarm(is_spent=True) is None

@@ -17,13 +17,16 @@ import math
 from dataclasses import dataclass
 
 PROBE = 0.01
+SPENT = 0.05
+"""Share shown at which a budget counts as spent."""
 UNPROVEN = 2.0 / 3.0
 """Greatest share before there is a verdict: with one frozen answer in three it comes nearly five times as soon as with
 one in twenty."""
 _LEAST_AHEAD = 500
 _NEXT_LOOK = 20
 _PLANNED = 0.8  # of the budget; the rest is for what is lost before it is seen (bench/guard.py)
-_MANY_LOOKS = 5.0  # the bound of a look works at alpha over this, as there are many looks
+MANY_LOOKS = 5.0
+"""The bound of a look works at alpha over this, as there are many looks."""
 _SHARES = (0.99, 0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, PROBE)
 
 
@@ -62,9 +65,7 @@ class Account:
 
     def bound(self, error: float) -> float:
         """Return the upper bound of the cost at this standard error."""
-        from statistics import NormalDist  # imported here: `import sona` stays quick
-
-        return NormalDist().inv_cdf(1.0 - self.alpha / _MANY_LOOKS) * error - self.gain
+        return quantile(1.0 - self.alpha / MANY_LOOKS) * error - self.gain
 
     @property
     def used(self) -> float:
@@ -96,3 +97,10 @@ def exposure_within(account: Account, most: float) -> float:
         if account.bound(error) <= allowed and account.bound(account.error) + share * risk <= account.allowed():
             return share
     return 0.0
+
+
+def quantile(level: float) -> float:
+    """Return the standard normal quantile of a level in (0, 1)."""
+    from statistics import NormalDist  # imported here: `import sona` stays quick
+
+    return NormalDist().inv_cdf(level)

@@ -14,7 +14,7 @@ from sona.config import GUARD_MODES, GuardConfig
 from sona.errors import InvalidValue, StoreError
 from sona.guard.comparison import Lift, Testimony
 from sona.guard.evidence import Evidence
-from sona.guard.exposure import PROBE, UNPROVEN, Account, exposure_within
+from sona.guard.exposure import PROBE, SPENT, UNPROVEN, Account, exposure_within
 from sona.guard.holdout import Arm, Assignment, assigned, draw, name_of
 from sona.guard.influence import Influence
 from sona.guard.report import ArmReport, Report, Verdict, verdict_of
@@ -210,7 +210,7 @@ class Guard:
         testimony = self.evidence.observe(
             trial, pattern_id=observation.pattern_id, version=observation.version, at=observation.at
         )
-        reason = self.evidence.watch.alarm()
+        reason = self.evidence.watch.alarm(is_spent=self._exposure <= SPENT)
         if reason is not None or self.evidence.whole.trials % _REFRESH == 0:
             self._renew()
         return Heard(testimony, reason is not None, reason or "")

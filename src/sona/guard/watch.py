@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from sona.guard.comparison import Comparison, Noted
+from sona.guard.exposure import MANY_LOOKS, quantile
 from sona.guard.trial import Trial
 from sona.state import State
 
@@ -57,21 +58,29 @@ class Watch:
         if noted.serial == self.number:
             self._comparison.amend(old, new, noted.expected)
 
-    def alarm(self) -> str | None:
+    def alarm(self, *, is_spent: bool = False) -> str | None:
         """Return the reason when the version is newly found to be worse than frozen answers, else None.
 
         Looks at every twentieth trial.
+
+        Args:
+            is_spent: Whether the budget shows next to nothing of the version any more. Little more will be known of it
+                then, and a normal bound below 0, at a fifth of alpha, is enough to let it go.
         """
         if self.is_alarmed or self._comparison.trials % _EVERY:
             return None
-        gain = self._comparison.gain(self.level, self.level)
-        if gain.high >= 0.0:
+        comparison = self._comparison
+        high, at = comparison.gain(self.level, self.level).high, f"at level {self.level:.2g}"
+        if is_spent and high >= 0.0:
+            high = comparison.total + quantile(1.0 - self._alpha / MANY_LOOKS) * comparison.error
+            at = "by a normal bound, the budget being spent"
+        if high >= 0.0:
             return None
         self.is_alarmed = True
-        weight = self._comparison.weight
+        weight = comparison.weight
         return (
-            f"lift {gain.total / weight:+.3f}, at most {gain.high / weight:+.4f} at level {self.level:.2g}, "
-            f"over {self._comparison.trials} compared requests"
+            f"lift {comparison.total / weight:+.3f}, at most {high / weight:+.4f} {at}, "
+            f"over {comparison.trials} compared requests"
         )
 
     def state(self) -> State:
