@@ -1,0 +1,31 @@
+"""Every setting: what it means, its unit, default, range and where the default comes from.
+
+"spec" marks a default of the SONA specification; a bench is named where it decided otherwise.
+"""
+
+from sona.config.dreams import DREAM_RULES, DreamConfig, PhiConfig
+from sona.config.engine import SonaConfig
+from sona.config.guard import GUARD_MODES, GuardConfig
+from sona.config.loops import LOOP_MODES, BackgroundConfig, DeepConfig, InstantConfig, ScheduleConfig
+from sona.config.memory import ConsolidationConfig, GraphConfig, PatternConfig, VoteConfig
+from sona.config.retention import BoundaryConfig, EwcConfig
+
+__all__ = [
+    "DREAM_RULES",
+    "GUARD_MODES",
+    "LOOP_MODES",
+    "BackgroundConfig",
+    "BoundaryConfig",
+    "ConsolidationConfig",
+    "DeepConfig",
+    "DreamConfig",
+    "EwcConfig",
+    "GraphConfig",
+    "GuardConfig",
+    "InstantConfig",
+    "PatternConfig",
+    "PhiConfig",
+    "ScheduleConfig",
+    "SonaConfig",
+    "VoteConfig",
+]

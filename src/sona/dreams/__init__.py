@@ -1,0 +1,1 @@
+"""Recombining memories: walks that propose links, and how integrated what they visit is."""
