@@ -80,7 +80,7 @@ class PhiConfig:
 
     threshold: float = 0.3
     is_gate: bool = False
-    exhaustive_nodes: int = 12
+    exhaustive_nodes: int = 16
     coupling: float = 0.9
     similarity_weight: float = 0.5
     sample_nodes: int = 12
@@ -94,5 +94,5 @@ class PhiConfig:
         setting_whole(self.exhaustive_nodes, "exhaustive_nodes", 2, 20)
         setting_number(self.coupling, "coupling", 0.0, 0.999, open_low=True)
         setting_number(self.similarity_weight, "similarity_weight", 0.0, 1.0)
-        setting_whole(self.sample_nodes, "sample_nodes", 2)
+        setting_whole(self.sample_nodes, "sample_nodes", 2, 512)
         setting_whole(self.samples, "samples", 1)
