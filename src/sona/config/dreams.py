@@ -43,7 +43,7 @@ class DreamConfig:
     min_novelty: float = 0.05
     threshold: float = 0.3
     edge_weight: float = 0.1
-    max_edges: int = 16
+    max_edges: int = 4
 
     def __post_init__(self) -> None:
         """Refuse settings outside their range."""
