@@ -174,7 +174,7 @@ class LossBound:
             gone: Which memories are removed, shape (n,) of booleans.
 
         Returns:
-            At most 1; 0 when nothing is removed; never less when more is removed.
+            At most 1; 0 when nothing is removed; never less when more is removed. Without a record 1 for any removal.
 
         Raises:
             InvalidValue: not booleans, or of another shape.
@@ -186,6 +186,8 @@ class LossBound:
         mask = np.asarray(gone)
         if mask.dtype != np.bool_ or mask.shape != self.counts.shape:
             raise InvalidValue(f"gone: expected booleans of shape {self.counts.shape}, got {mask.dtype} {mask.shape}")
+        if not self.counts.any():
+            return float(mask.any())
         kinds = len(self.rare)
         removed = np.bincount(np.minimum(self.counts[mask], kinds), minlength=kinds + 1)[:kinds]
         present = np.bincount(np.minimum(self.counts, kinds), minlength=kinds + 1)[:kinds]
