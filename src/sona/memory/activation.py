@@ -74,7 +74,7 @@ def spread(around: Callable[[Rows], Around], seeds: Activation, *, hops: int, re
         stuck = float(active.values[totals == 0.0].sum())
         per_weight = np.divide(active.values, totals, out=np.zeros(len(totals)), where=totals > 0.0)
         again = restart + (1.0 - restart) * stuck
-        moved = (1.0 - restart) * links.weights * per_weight[links.owners]
+        moved = ((1.0 - restart) * per_weight)[links.owners] * links.weights
         rows = np.concatenate([seeds.rows, links.neighbours])
         active = Activation.of(rows, np.concatenate([again * seeds.values, moved]))
     return active

@@ -8,7 +8,7 @@ request a handful of look-ups.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -242,38 +242,27 @@ class MemoryGraph(Members):
             InvalidValue: a reward outside [0, 1], or a time that is not finite; nothing was changed.
         """
         finite(now, "now")
-        row_of = self._roster.row_of
-        earned: dict[int, float] = {}
-        vain: dict[int, None] = {}
-        for name, given in used.items():
-            reward = fraction(given, "reward")
-            row = row_of.get(name)
-            if row is not None and reward > 0.0:
-                earned[row] = reward
-            elif row is not None:
-                vain[row] = None
-        for name in unused:
-            row = row_of.get(name)
-            if row is not None and row not in earned:
-                vain[row] = None
+        find = self._roster.row_of.get
+        rewards = {find(name): fraction(reward, "reward") for name, reward in used.items()}
+        earned = {row: reward for row, reward in rewards.items() if row is not None and reward > 0.0}
+        shown = dict.fromkeys(chain(rewards, map(find, unused)))  # rows in order, each once
+        vain = [row for row in shown if row is not None and row not in earned]
         self._roster.serve(earned, vain, now)
         self._learn(earned, vain)
 
-    def _learn(self, earned: Mapping[int, float], vain: Iterable[int]) -> None:
-        left, share = self.config.max_pairs, self.config.strengthen
-        together: list[int] = []
+    def _learn(self, earned: Mapping[int, float], vain: Sequence[int]) -> None:
+        most, strengthen = self.config.max_pairs, self.config.strengthen
+        keys: list[int] = []
         shares: list[float] = []
-        for (one, first), (other, second) in combinations(earned.items(), 2):
-            if len(together) >= left:
-                break
-            together.append(one << 32 | other if one < other else other << 32 | one)
-            shares.append(share * min(first, second))
-        left -= len(together)
-        apart = [one << 32 | other if one < other else other << 32 | one for one in earned for other in vain]
-        if share == 0.0:
-            together, shares = [], []
-        if together or apart:
-            self._table.serve(together, shares, apart[:left], self.config.weaken)
+        if strengthen > 0.0:
+            for (one, first), (other, second) in islice(combinations(earned.items(), 2), most):
+                keys.append(one << 32 | other if one < other else other << 32 | one)
+                shares.append(strengthen * (first if first < second else second))
+        for one in earned:
+            high = one << 32
+            keys += [high | other if one < other else other << 32 | one for other in vain]
+        if keys:
+            self._table.serve(keys[:most], shares, self.config.weaken)
 
     def decay(self, *, keep_edge: float, keep_dream: float, min_weight: float) -> Decayed:
         """Let fade what was learned and not used since the last time, and return what that did.

@@ -171,10 +171,12 @@ class Roster:
         """Count one request: what each row earned, and those that were shown in vain."""
         counts, sums = self._count_at, self._sum_at
         for row, reward in earned.items():
-            counts[2 * row + _ACCESSES] += 1
-            counts[2 * row + _SHOWN] += 1
-            sums[4 * row + _EARNED] += reward
-            sums[4 * row + _LAST_ACCESS] = max(now, sums[4 * row + _LAST_ACCESS])
+            at = 2 * row
+            counts[at + _ACCESSES] += 1
+            counts[at + _SHOWN] += 1
+            at = 4 * row
+            sums[at + _EARNED] += reward
+            sums[at + _LAST_ACCESS] = max(sums[at + _LAST_ACCESS], now)
         for row in vain:
             counts[2 * row + _SHOWN] += 1
 

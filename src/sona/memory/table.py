@@ -8,18 +8,21 @@ wait: the same calls give the same weights, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import cast
 
 import numpy as np
 
 from sona.checks import Floats
-from sona.memory.edges import EVERY_KIND, KINDS, EdgeArrays, Rows, greatest
+from sona.memory.edges import KINDS, EdgeArrays, Rows, greatest
 from sona.memory.links import Around, Links
 from sona.memory.nodes import Adjacency, EdgeKind
 
 LIGHTEST = 1e-6  # weakening alone never ends a link; fading does
+LEAST_ROOM = 1024  # pairs that may wait, at least; beyond, a sixty-fourth of those that are settled
 _BEYOND = np.iinfo(np.int64).max  # a key that no pair has, so that every search ends at some key
 _LOW = (1 << 32) - 1
+_TOGETHER, _DREAM = int(EdgeKind.TOGETHER), int(EdgeKind.DREAM)  # an enumeration takes its time in every sum
 
 
 class EdgeTable:
@@ -27,11 +30,13 @@ class EdgeTable:
 
     __slots__ = (
         "_adjacencies",
+        "_end",
         "_fresh",
         "_fresh_of",
         "_key_at",
         "_keys",
         "_links",
+        "_room",
         "_settled",
         "_used",
         "_used_at",
@@ -45,13 +50,13 @@ class EdgeTable:
 
     def __len__(self) -> int:
         """Return how many pairs are linked."""
-        return self._settled + len(self._fresh)
+        return self._end
 
     def replace(self, edges: EdgeArrays, *, room_for: int = 0) -> None:
         """Hold `edges`, which are copied, and no others, with room for at least so many more to wait."""
         count = len(edges)
-        room = count + max(1024, count // 64, room_for)
-        self._settled = count
+        self._room = room = count + max(LEAST_ROOM, count // 64, room_for)
+        self._settled = self._end = count  # the settled pairs, and with those that wait
         self._links: Links | None = None
         self._adjacencies: dict[tuple[EdgeKind, ...], Adjacency] = {}  # of the kinds asked for, until something changes
         self._fresh: dict[int, int] = {}  # key of a pair that waits -> its place behind the settled ones
@@ -73,15 +78,15 @@ class EdgeTable:
         # Sorts in the pairs that wait.
         if not self._fresh:
             return
-        count, end = self._settled, len(self)
+        count, end = self._settled, self._end
         keys = np.fromiter(self._fresh, np.int64, len(self._fresh))
         self.replace(self._settled_arrays().joined(EdgeArrays(keys, self._weights[count:end], self._used[count:end])))
 
     def _make_room(self, more: int) -> bool:
         # False when so many are more than ever wait.
-        if len(self) + more > len(self._weights):
+        if self._end + more > self._room:
             self._settle()
-        return len(self) + more <= len(self._weights)
+        return self._end + more <= self._room
 
     def _places(self, keys: Sequence[int] | Rows) -> list[int]:
         # Where each pair stands, -1 when it is not linked.
@@ -90,7 +95,8 @@ class EdgeTable:
         return [at if key_at[at] == key else fresh.get(key, -1) for key, at in zip(keys, found, strict=True)]
 
     def _append(self, key: int) -> int:
-        place = len(self)
+        place = self._end
+        self._end += 1
         self._fresh[key] = place
         self._fresh_of.setdefault(key >> 32, []).append(key)
         self._fresh_of.setdefault(key & _LOW, []).append(key)
@@ -136,34 +142,36 @@ class EdgeTable:
         self._adjacencies.clear()
         return int(is_new.sum())
 
-    def serve(self, together: Sequence[int], shares: Sequence[float], apart: Sequence[int], weaken: float) -> None:
+    def serve(self, keys: Sequence[int], shares: Sequence[float], weaken: float) -> None:
         """Strengthen the pairs that served together, and weaken those of which one end was shown in vain.
 
         Args:
-            together: Keys, each once; a pair without a link gets one.
-            shares: Share of what is missing to 1 that each of them gains, in (0, 1].
-            apart: Keys, each once and none of them above; a pair without a link gets none.
-            weaken: Share that each of these loses.
+            keys: Each once, first those that served together: a pair among them without a link gets one, a later one
+                gets none.
+            shares: Share of what is missing to 1 that each of the first gains, in (0, 1].
+            weaken: Share that each of the others loses.
         """
-        if not self._make_room(len(together)):
-            self.replace(self.arrays(), room_for=len(together))
-        places = self._places([*together, *apart])
+        if not self._make_room(len(shares)):
+            self.replace(self.arrays(), room_for=len(shares))
+        places = self._places(keys)
         weight, used = self._weight_at, self._used_at
-        for key, share, found in zip(together, shares, places, strict=False):
+        for key, share, found in zip(keys, shares, places, strict=False):
             place = self._append(key) if found < 0 else found
-            at = KINDS * place + EdgeKind.TOGETHER
-            weight[at] += share * (1.0 - weight[at])
-            at = KINDS * place + EdgeKind.DREAM
-            if weight[at]:
-                weight[at] += share * (1.0 - weight[at])
-            used[place] = EVERY_KIND
+            first = KINDS * place
+            for at in (first + _TOGETHER, first + _DREAM):
+                held = weight[at]
+                if held or at == first + _TOGETHER:
+                    weight[at] = held + share * (1.0 - held)
+            used[place] = sum(1 << kind for kind in range(KINDS) if weight[first + kind])
         keep = 1.0 - weaken
-        for place in places[len(together) :]:
+        for place in islice(places, len(shares), None):
             if place >= 0:
-                for at in (KINDS * place + EdgeKind.TOGETHER, KINDS * place + EdgeKind.DREAM):
-                    held = weight[at]
-                    if held:
-                        weight[at] = max(held * keep, min(held, LIGHTEST))
+                at = KINDS * place + _TOGETHER
+                if held := weight[at]:
+                    weight[at] = max(held * keep, min(held, LIGHTEST))
+                at = KINDS * place + _DREAM
+                if held := weight[at]:
+                    weight[at] = max(held * keep, min(held, LIGHTEST))
         self._adjacencies.clear()
 
     def adjacency(self, count: int, kinds: tuple[EdgeKind, ...]) -> Adjacency:
