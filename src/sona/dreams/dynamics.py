@@ -118,7 +118,7 @@ def dynamics(a: npt.ArrayLike) -> Dynamics:
     if np.array_equal(coupling, coupling.T):
         return _symmetric(coupling)
     covariance = stationary_covariance(coupling)
-    precision: Doubles = np.linalg.inv(covariance)
+    precision = np.asarray(np.linalg.inv(covariance), np.float64)
     return Dynamics(coupling, (Term(_past_and_present(coupling, precision), 2, 1), Term(precision, 1, -1)))
 
 

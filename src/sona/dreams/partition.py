@@ -64,9 +64,9 @@ def minimum_bipartition(a: npt.ArrayLike, exhaustive_nodes: int = 16) -> Biparti
         raise InvalidValue(f"a: expected 2 to {MOST_NODES} nodes, got {len(system)}")
     if len(system) <= exhaustive_nodes:
         return _exhaustive(system)
-    mask, si = _sweeps(system)
+    mask, si = sweeps(system)
     if len(system) <= QUEYRANNE_NODES:
-        mask, si = min(_queyranne(system), (mask, si), key=itemgetter(1))
+        mask, si = min(queyranne(system), (mask, si), key=itemgetter(1))
     return Bipartition(smaller_part(mask), si, is_exact=False)
 
 
@@ -85,8 +85,12 @@ def _exhaustive(system: Dynamics) -> Bipartition:
     return Bipartition(smaller_part(mask), float(values[place]), is_exact=True)
 
 
-def _queyranne(system: Dynamics) -> tuple[Masks, float]:
-    # Each round finds two groups of which the last is the best set that parts them, keeps it and joins the two.
+def queyranne(system: Dynamics) -> tuple[Masks, float]:
+    """Return a set of nodes, shape (n,), that interacts little with the others, and how much, in nats.
+
+    Each round finds two groups of which the last is the best set that parts the two, keeps it and joins them. That is
+    the minimum where the interaction is submodular; it nearly is at moderate couplings.
+    """
     groups = np.eye(len(system), dtype=np.bool_)
     best, least = groups[0], np.inf
     while len(groups) > 1:
@@ -111,7 +115,14 @@ def _pendent_pair(system: Dynamics, groups: Masks, alone: Doubles) -> tuple[int,
     return last, before
 
 
-def _sweeps(system: Dynamics) -> tuple[Masks, float]:
+def sweeps(system: Dynamics) -> tuple[Masks, float]:
+    """Return the set of nodes, shape (n,), that interacts least with the others among beginnings of some orders.
+
+    The orders are those of the second eigenvector, and of nearness to each of up to 64 nodes by random walks.
+
+    Source:
+        Andersen, Chung and Lang 2006, Local graph partitioning using PageRank vectors (sweeps; there for conductance).
+    """
     best, least = np.zeros(0, np.int64), np.inf
     for order in _orders(system.coupling):
         values = system.of_beginnings(order)
@@ -124,16 +135,14 @@ def _sweeps(system: Dynamics) -> tuple[Masks, float]:
 
 
 def _orders(coupling: Doubles) -> Iterator[npt.NDArray[np.int64]]:
-    # By the second eigenvector, and by what reaches a node from each of some starts, relative to the first one.
+    # Relative to the first eigenvector, which is greater where more links are.
     values, vectors = np.linalg.eigh((coupling + coupling.T) / 2.0)
     scale = np.maximum(np.abs(vectors[:, -1]), 1e-12)
     along = np.argsort(vectors[:, -2] / scale, kind="stable")
     yield along
     reached = (vectors / (1.1 - values / max(values[-1], 1e-12))) @ vectors.T
     for start in _starts(coupling, along):
-        nearness = reached[:, start] / scale
-        nearness[start] = np.inf
-        yield np.argsort(-nearness, kind="stable")
+        yield np.argsort(-reached[:, start] / scale, kind="stable")
 
 
 def _starts(coupling: Doubles, along: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
