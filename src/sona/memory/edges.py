@@ -70,7 +70,7 @@ class EdgeArrays:
     Args:
         keys: `a << 32 | b` with a < b, shape (m,).
         weights: By kind, in [0, 1], 0 for no such link, at least one above 0, shape (m, 4).
-        used: A bit per kind, set while the link was used, or made, since the last decay, shape (m,).
+        used: A bit per kind but the first, set when the link was used, or made, since the last decay, shape (m,).
     """
 
     keys: Rows
@@ -150,7 +150,7 @@ class EdgeArrays:
         """Return the pairs without the links of one kind where `mask`, shape (m,), is true."""
         weights = self.weights.copy()
         weights[mask, kind] = 0.0
-        used = np.where(mask, self.used & ~np.uint8(1 << kind), self.used)
+        used = np.where(mask, self.used & np.uint8(~(1 << kind) & 0xFF), self.used)
         return EdgeArrays(self.keys, weights, used).chosen(is_linked(weights))
 
     def decayed(self, *, keep_edge: float, keep_dream: float, min_weight: float) -> tuple[EdgeArrays, Decayed]:

@@ -8,7 +8,7 @@ request a handful of look-ups.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, combinations, islice
+from itertools import combinations, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -243,14 +243,22 @@ class MemoryGraph(Members):
         """
         finite(now, "now")
         find = self._roster.row_of.get
-        rewards = {find(name): fraction(reward, "reward") for name, reward in used.items()}
-        earned = {row: reward for row, reward in rewards.items() if row is not None and reward > 0.0}
-        shown = dict.fromkeys(chain(rewards, map(find, unused)))  # rows in order, each once
-        vain = [row for row in shown if row is not None and row not in earned]
+        earned: dict[int, float] = {}
+        vain: dict[int, None] = {}
+        for name, given in used.items():
+            reward, row = fraction(given, "reward"), find(name)
+            if row is not None and reward > 0.0:
+                earned[row] = reward
+            elif row is not None:
+                vain[row] = None
+        for name in unused:
+            row = find(name)
+            if row is not None and row not in earned:
+                vain[row] = None
         self._roster.serve(earned, vain, now)
         self._learn(earned, vain)
 
-    def _learn(self, earned: Mapping[int, float], vain: Sequence[int]) -> None:
+    def _learn(self, earned: Mapping[int, float], vain: Iterable[int]) -> None:
         most, strengthen = self.config.max_pairs, self.config.strengthen
         keys: list[int] = []
         shares: list[float] = []
@@ -262,7 +270,7 @@ class MemoryGraph(Members):
             high = one << 32
             keys += [high | other if one < other else other << 32 | one for other in vain]
         if keys:
-            self._table.serve(keys[:most], shares, self.config.weaken)
+            self._table.serve(keys if len(keys) <= most else keys[:most], shares, self.config.weaken)
 
     def decay(self, *, keep_edge: float, keep_dream: float, min_weight: float) -> Decayed:
         """Let fade what was learned and not used since the last time, and return what that did.

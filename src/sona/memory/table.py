@@ -8,7 +8,6 @@ wait: the same calls give the same weights, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import cast
 
 import numpy as np
@@ -22,7 +21,6 @@ LIGHTEST = 1e-6  # weakening alone never ends a link; fading does
 LEAST_ROOM = 1024  # pairs that may wait, at least; beyond, a sixty-fourth of those that are settled
 _BEYOND = np.iinfo(np.int64).max  # a key that no pair has, so that every search ends at some key
 _LOW = (1 << 32) - 1
-_TOGETHER, _DREAM = int(EdgeKind.TOGETHER), int(EdgeKind.DREAM)  # an enumeration takes its time in every sum
 
 
 class EdgeTable:
@@ -40,7 +38,7 @@ class EdgeTable:
         "_settled",
         "_used",
         "_used_at",
-        "_weight_at",
+        "_weight_of",
         "_weights",
     )
 
@@ -66,7 +64,7 @@ class EdgeTable:
         self._weights[:count], self._used[:count] = edges.weights, edges.used
         # A memoryview reads and writes one number in a third of the time that numpy takes for it.
         self._key_at, self._used_at = self._keys.data, self._used.data
-        self._weight_at = cast("memoryview[float]", self._weights.reshape(-1).data)
+        self._weight_of = [cast("memoryview[float]", self._weights[:, kind].data) for kind in EdgeKind]
 
     def arrays(self) -> EdgeArrays:
         """Return every pair in order, as copies."""
@@ -138,7 +136,8 @@ class EdgeTable:
         held = self._weights[places, kind]
         is_new = held == 0.0
         self._weights[places, kind] = np.maximum(held, weights)
-        self._used[places[is_new]] |= np.uint8(1 << kind)
+        if kind != EdgeKind.SIMILAR:
+            self._used[places[is_new]] |= np.uint8(1 << kind)
         self._adjacencies.clear()
         return int(is_new.sum())
 
@@ -153,26 +152,32 @@ class EdgeTable:
         """
         if not self._make_room(len(shares)):
             self.replace(self.arrays(), room_for=len(shares))
-        places = self._places(keys)
-        weight, used = self._weight_at, self._used_at
-        for key, share, found in zip(keys, shares, places, strict=False):
-            place = self._append(key) if found < 0 else found
-            first = KINDS * place
-            for at in (first + _TOGETHER, first + _DREAM):
-                held = weight[at]
-                if held or at == first + _TOGETHER:
-                    weight[at] = held + share * (1.0 - held)
-            used[place] = sum(1 << kind for kind in range(KINDS) if weight[first + kind])
-        keep = 1.0 - weaken
-        for place in islice(places, len(shares), None):
+        found = self._keys.searchsorted(np.array(keys, np.int64)).tolist()
+        pairs = zip(keys, found, strict=True)
+        key_at, fresh = self._key_at, self._fresh
+        for share, (key, place) in zip(shares, pairs, strict=False):  # the shares end first, and then no pair is lost
+            self._strengthen(place if key_at[place] == key else fresh.get(key, -1), key, share)
+        keep, (_, together, dream, _) = 1.0 - weaken, self._weight_of
+        for key, settled in pairs:
+            place = settled if key_at[settled] == key else fresh.get(key, -1)
             if place >= 0:
-                at = KINDS * place + _TOGETHER
-                if held := weight[at]:
-                    weight[at] = max(held * keep, min(held, LIGHTEST))
-                at = KINDS * place + _DREAM
-                if held := weight[at]:
-                    weight[at] = max(held * keep, min(held, LIGHTEST))
+                if held := together[place]:
+                    together[place] = max(held * keep, min(held, LIGHTEST))
+                if held := dream[place]:
+                    dream[place] = max(held * keep, min(held, LIGHTEST))
         self._adjacencies.clear()
+
+    def _strengthen(self, found: int, key: int, share: float) -> None:
+        place = self._append(key) if found < 0 else found
+        _, together, dream, pattern = self._weight_of
+        together[place] += share * (1.0 - together[place])
+        used = 1 << EdgeKind.TOGETHER
+        if held := dream[place]:
+            dream[place] = held + share * (1.0 - held)
+            used |= 1 << EdgeKind.DREAM
+        if pattern[place]:
+            used |= 1 << EdgeKind.PATTERN
+        self._used_at[place] |= used
 
     def adjacency(self, count: int, kinds: tuple[EdgeKind, ...]) -> Adjacency:
         """Return the links of `count` memories, each pair by its greatest weight; kept until something changes."""
