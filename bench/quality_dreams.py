@@ -22,13 +22,28 @@ from pathlib import Path
 import numpy as np
 
 from dreaming.graphs import WHOLE, rewired, split
-from dreaming.predictors import SONA, SPECIFICATION, SPECIFIED, WITHOUT, auc, compared, cycle, dreamt
+from dreaming.predictors import (
+    CHANGED,
+    CYCLES,
+    SONA,
+    SPECIFICATION,
+    SPECIFIED,
+    UNFILTERED,
+    auc,
+    compared,
+    cycle,
+    dreamt,
+    foretold,
+    kept,
+    scores_of,
+)
 from dreaming.speed import speed
 
-SEEDS = {"karate": 20, "les_mis": 20, "digits": 5}
-PER_MEMORY = 10  # dreams
+SEEDS = {"karate": 10, "les_mis": 10, "digits": 5}
+PER_MEMORY = {"karate": 40, "les_mis": 40, "digits": 10}  # dreams
 CYCLE = 50  # dreams of one cycle, as specified
 MARGIN = 0.02
+SWITCHED_OFF = ("without_vectors", "without_filter", *CHANGED)
 HEADLINE = ("sona", "adamic_adar", "jaccard", "katz", "random", "specification", "cosine")
 
 
@@ -38,15 +53,19 @@ def one_seed(job: tuple[str, int, int]) -> dict[str, float]:
     part = split(WHOLE[name](), seed)
     count = per_memory * part.n
     found = compared(part, seed)
-    scores, found["kept"] = dreamt(part, SONA, count, seed)
+    dreams = dreamt(part, SONA, count, seed)
+    scores = scores_of(part, dreams, SONA)
     found["sona"], found["rewired"] = auc(part, scores), auc(rewired(part, seed), scores)
-    specified, _ = dreamt(part, SPECIFICATION, count, seed)
-    found["specification"] = auc(part, specified)
-    found["kept_as_specified"] = dreamt(part, SPECIFIED, min(count, 500), seed)[1]
-    found["without_vectors"] = auc(part, dreamt(part, SONA, count, seed, blind=True)[0])
-    for way, config in WITHOUT.items():
-        found[way] = auc(part, dreamt(part, config, count, seed)[0])
-    for rule, config in (("sona", SONA), ("specification", SPECIFICATION)):
+    found["without_filter"] = auc(part, scores_of(part, dreams, UNFILTERED))
+    found["kept"] = kept(dreams, SONA)
+    found |= {f"foretold_by_{name}": value for name, value in foretold(part, dreams).items()}
+    dreams = dreamt(part, SPECIFICATION, count, seed)
+    found["specification"] = auc(part, scores_of(part, dreams, SPECIFICATION))
+    found["kept_as_specified"] = kept(dreams, SPECIFIED)
+    found["without_vectors"] = auc(part, scores_of(part, dreamt(part, SONA, count, seed, blind=True), SONA))
+    for way, config in CHANGED.items():
+        found[way] = auc(part, scores_of(part, dreamt(part, config, count, seed), config))
+    for rule, config in CYCLES.items():
         added, hits = cycle(part, config, CYCLE, seed)
         found[f"cycle_{rule}_added"], found[f"cycle_{rule}_found"] = added, hits
     found["chance"] = part.chance
@@ -69,16 +88,18 @@ def cycle_of(means: dict[str, float], rule: str) -> dict[str, float]:
 def report(runs: dict[str, list[dict[str, float]]]) -> dict:
     """Return the figures in the form that readers expect."""
     figures: dict = {
-        key: {} for key in ("spread", "switched_off", "control", "cycle", "kept", "seeds", "sona_minus_adamic_adar")
+        key: {}
+        for key in ("spread", "switched_off", "control", "cycle", "kept", "foretold", "seeds", "sona_minus_adamic_adar")
     }
     for name, found in runs.items():
         means, spreads = summed_up(found)
         figures[name] = {way: means[way] for way in HEADLINE}
-        figures["spread"][name] = {way: spreads[way] for way in (*HEADLINE, "without_vectors", *WITHOUT, "rewired")}
-        figures["switched_off"][name] = {way: means[way] for way in ("without_vectors", *WITHOUT)}
+        figures["spread"][name] = {way: spreads[way] for way in (*HEADLINE, *SWITCHED_OFF, "rewired")}
+        figures["switched_off"][name] = {way: means[way] for way in SWITCHED_OFF}
         figures["control"][name] = {"rewired": means["rewired"]}
-        figures["cycle"][name] = {rule: cycle_of(means, rule) for rule in ("sona", "specification")}
+        figures["cycle"][name] = {rule: cycle_of(means, rule) for rule in CYCLES}
         figures["kept"][name] = {"sona": means["kept"], "as_specified": means["kept_as_specified"]}
+        figures["foretold"][name] = {way[12:]: value for way, value in means.items() if way.startswith("foretold_by_")}
         figures["sona_minus_adamic_adar"][name] = means["sona_minus_adamic_adar"]
         figures["seeds"][name] = len(found)
     goal = {name: figures["sona_minus_adamic_adar"][name] >= -MARGIN for name in ("les_mis", "digits")}
@@ -91,7 +112,7 @@ def show(figures: dict) -> None:
     print(f"AUC of held-out edges, mean +- sd over seeds ({seeds})")
     print(f"   {'':18}" + "".join(f"{name:>18}" for name in names))
     ways = [(way, [figures[name][way] for name in names]) for way in HEADLINE]
-    ways += [(way, [figures["switched_off"][name][way] for name in names]) for way in ("without_vectors", *WITHOUT)]
+    ways += [(way, [figures["switched_off"][name][way] for name in names]) for way in SWITCHED_OFF]
     ways += [("rewired", [figures["control"][name]["rewired"] for name in names])]
     for way, values in ways:
         cells = (f"{v:10.3f} +- {figures['spread'][n][way]:.3f}" for n, v in zip(names, values, strict=True))
@@ -103,6 +124,9 @@ def show(figures: dict) -> None:
     for name in names:
         kept = figures["kept"][name]
         print(f"Dreams kept, {name}: {kept['sona']:.2f}; as specified, with .7 to pass: {kept['as_specified']:.2f}")
+    for name in names:
+        told = ", ".join(f"{way} {value:+.2f}" for way, value in figures["foretold"][name].items())
+        print(f"Merits of a dream and the share of its proposals that was held out (Spearman), {name}: {told}")
     for name, row in figures["speed"].items():
         print(f"{name}: median {row['median_us']:.0f} us, 99 % {row['p99_us']:.0f} us")
 
@@ -116,12 +140,12 @@ def main() -> None:
     options = parser.parse_args()
     began = time.perf_counter()
     seeds = {"karate": 2, "les_mis": 2, "digits": 1} if options.quick else SEEDS
-    per_memory = 3 if options.quick else PER_MEMORY
-    jobs = [(name, options.first_seed + s, per_memory) for name in reversed(seeds) for s in range(seeds[name])]
+    dreams = dict.fromkeys(seeds, 3) if options.quick else PER_MEMORY
+    jobs = [(name, options.first_seed + s, dreams[name]) for name in reversed(seeds) for s in range(seeds[name])]
     with ProcessPoolExecutor(options.workers) as pool:
         found = list(pool.map(one_seed, jobs))
     runs = {name: [run for job, run in zip(jobs, found, strict=True) if job[0] == name] for name in seeds}
-    figures = report(runs) | {"dreams_per_memory": per_memory}
+    figures = report(runs) | {"dreams_per_memory": dreams}
     figures["speed"] = speed(1000 if options.quick else 10_000)
     figures["seconds"] = time.perf_counter() - began
     show(figures)

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import networkx as nx
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import rankdata, spearmanr
 
 from dreaming.graphs import Split, matrix_of
 from sona.config import DreamConfig
-from sona.dreams.dream import DreamEngine, proposals
+from sona.dreams.dream import Dream, DreamEngine, proposals, refusal
 from sona.memory.graph import MemoryGraph
 from sona.memory.nodes import EdgeKind, MemoryNode
 
@@ -27,13 +27,14 @@ SPECIFIED = DreamConfig(
     min_novelty=0.0,
     threshold=0.7,
 )
-SPECIFICATION = replace(SPECIFIED, threshold=0.0)  # at the specified .7 hardly a dream passes; see `kept`
-WITHOUT = {
+SPECIFICATION = replace(SPECIFIED, threshold=0.0)  # at the specified .7 hardly a dream passes
+UNFILTERED = replace(SONA, threshold=0.0, min_novelty=0.0)
+CHANGED = {
     "without_window": replace(SONA, window=1),
-    "jump_anywhere": replace(SONA, creative_jump=0.3, jumps_to_similar=False),
     "without_jumps": replace(SONA, creative_jump=0.0),
-    "without_filter": replace(SONA, threshold=0.0, min_novelty=0.0),
+    "jump_anywhere": replace(SONA, creative_jump=0.3, jumps_to_similar=False),
 }
+CYCLES = {"sona": SONA, "sona_16_links": replace(SONA, max_edges=16), "specification": SPECIFICATION}
 
 
 def dreamer(part: Split, config: DreamConfig, *, blind: bool = False) -> DreamEngine:
@@ -46,15 +47,32 @@ def dreamer(part: Split, config: DreamConfig, *, blind: bool = False) -> DreamEn
     return DreamEngine(config, graph=graph)
 
 
-def dreamt(part: Split, config: DreamConfig, count: int, seed: int, *, blind: bool = False) -> tuple[np.ndarray, float]:
-    """Return a matrix of what `count` dreams propose, 0 for pairs never proposed, and the share of dreams kept."""
-    dreams = dreamer(part, config, blind=blind).generate_dreams(count, np.random.default_rng(seed))
+def dreamt(part: Split, config: DreamConfig, count: int, seed: int, *, blind: bool = False) -> list[Dream]:
+    """Return `count` dreams over the edges that are left."""
+    return dreamer(part, config, blind=blind).generate_dreams(count, np.random.default_rng(seed))
+
+
+def scores_of(part: Split, dreams: list[Dream], config: DreamConfig) -> np.ndarray:
+    """Return what dreams propose together as a matrix, 0 for pairs that none proposed."""
     scores = np.zeros((part.n, part.n))
     for one in proposals(dreams, config):
         a, b = int(one.a), int(one.b)
         scores[a, b] = scores[b, a] = one.score
-    passed = [dream.score >= config.threshold and dream.novelty >= config.min_novelty for dream in dreams]
-    return scores, float(np.mean(passed))
+    return scores
+
+
+def kept(dreams: list[Dream], config: DreamConfig) -> float:
+    """Return the share of dreams whose proposals are taken up."""
+    return float(np.mean([refusal(dream, config) is None for dream in dreams]))
+
+
+def foretold(part: Split, dreams: list[Dream]) -> dict[str, float]:
+    """Return how the merits of dreams go with the share of their proposals that was held out (Spearman)."""
+    held = {tuple(sorted((str(a), str(b)))) for a, b in part.held}
+    told = [dream for dream in dreams if dream.proposals]
+    share = [np.mean([(one.a, one.b) in held for one in dream.proposals]) for dream in told]
+    names = ("coherence", "novelty", "diversity", "score")
+    return {name: float(spearmanr([getattr(dream, name) for dream in told], share).statistic) for name in names}
 
 
 def cycle(part: Split, config: DreamConfig, count: int, seed: int) -> tuple[int, int]:

@@ -142,3 +142,23 @@ def test_harm(bench):
         assert row["median"] <= row["at_95_percent"] <= row["greatest"] < 0.2
         assert row["always_within"] <= row["within_at_the_end"]
         assert row["case"] in printed
+
+
+def test_dreams(bench):
+    figures, printed = bench("quality_dreams.py", "--workers", "1")
+    ways = {"sona", "adamic_adar", "katz", "jaccard", "cosine", "random", "specification"}
+    for name in ("karate", "les_mis", "digits"):
+        assert set(figures[name]) == ways
+        assert figures[name]["sona"] > figures[name]["random"]
+        assert {"without_vectors", "without_window", "jump_anywhere"} <= set(figures["switched_off"][name])
+        for row in figures["cycle"][name].values():
+            assert 0.0 <= row["share_held_out"] <= 1.0
+            assert 0.0 < row["chance"] < 0.05
+        assert name in printed
+    assert figures["control"]["digits"]["rewired"] == pytest.approx(0.5, abs=0.05)
+    assert figures["digits"]["sona"] > figures["digits"]["specification"] + 0.2
+    assert figures["cycle"]["digits"]["sona"]["share_held_out"] > 10 * figures["cycle"]["digits"]["sona"]["chance"]
+    assert set(figures["goal"]) == {"les_mis", "digits"}
+    for row in figures["speed"].values():
+        assert 0.0 < row["median_us"] <= row["p99_us"]
+    assert np.isfinite(numbers(figures)).all()
