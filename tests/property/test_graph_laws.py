@@ -168,7 +168,7 @@ class GraphAgainstDictionaries(RuleBasedStateMachine):
     @rule(data=st.data(), vector=vectors)
     def put(self, data, vector):
         (name,) = self.known(data, 1, 1)
-        differs = not np.array_equal(self.read.vectors[self.read.row_of[name]], unit(vector))
+        differs = not np.array_equal(self.read.vectors[self.read.row_of[name]], vector)
         self.both(lambda graph: graph.put(MemoryNode(name, vector)))
         if differs:
             self.plain.drop(lambda key: name in key[0] and key[1] == EdgeKind.SIMILAR)

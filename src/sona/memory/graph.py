@@ -104,8 +104,10 @@ class MemoryGraph(Members):
         if touched.any():
             self._table.replace(edges.without(EdgeKind.SIMILAR, touched))
 
-    def re_embed(self, vectors: Floats) -> None:
-        """Give every memory a new embedding, by row; links of similarity go, everything else stays.
+    def re_embed(self, vectors: Floats) -> int:
+        """Give every memory an embedding anew, by row, and return how many have another one now.
+
+        Links of similarity go where the embedding differs; everything else stays.
 
         Args:
             vectors: Shape (n, d).
@@ -113,11 +115,13 @@ class MemoryGraph(Members):
         Raises:
             InvalidValue: vectors that cannot be used, or another number of them; nothing was changed.
         """
-        fresh = embeddings(vectors, self._dim, "vectors")
-        if fresh.shape != self._roster.vectors.shape:
-            raise InvalidValue(f"vectors: expected shape {self._roster.vectors.shape}, got {fresh.shape}")
-        self._roster.vectors[:] = unit(fresh)
-        self._drop_similar(np.arange(len(self)))
+        fresh, held = embeddings(vectors, self._dim, "vectors"), self._roster.vectors
+        if fresh.shape != held.shape:
+            raise InvalidValue(f"vectors: expected shape {held.shape}, got {fresh.shape}")
+        differ = np.flatnonzero((fresh != held).any(axis=1))
+        held[differ] = unit(fresh[differ])
+        self._drop_similar(differ)
+        return len(differ)
 
     def remove(self, ids: Iterable[str]) -> int:
         """Remove memories with their links, and return how many; ids that the graph does not know are passed over.

@@ -163,9 +163,9 @@ class Roster:
 
     def change(self, row: int, node: MemoryNode) -> bool:
         """Give the memory at `row` another vector, payload, kind and importance; return whether the vector differs."""
-        fresh = unit(node.embedding)
-        differs = bool((fresh != self._vectors[row]).any())
-        self._vectors[row] = fresh
+        differs = bool((node.embedding != self._vectors[row]).any())
+        if differs:  # a vector that was read here comes back as it is: scaled once more it might differ in a bit
+            self._vectors[row] = unit(node.embedding)
         self._sums[row, _IMPORTANCE] = node.importance
         self._describe(node)
         return differs
