@@ -33,6 +33,8 @@ from sona.loops.background import BackgroundLoop
 from sona.loops.coordinator import LoopCheckpoint, LoopCoordinator
 from sona.loops.instant import InstantLoop
 from sona.memory.calibrate import CalibrationCheckpoint, Calibrator, ShownList
+from sona.memory.graph import MemoryGraph
+from sona.memory.nodes import EdgeKind, MemoryNode
 from sona.memory.opinions import Opinions
 from sona.memory.votes import Showing, VoteCheckpoint, VoteMemory
 from sona.patterns.bank import ReasoningBank
@@ -175,6 +177,30 @@ def use_votes(made: VoteMemory) -> list[object]:
     evidence = [made.look_up(x) for x in QUERIES]
     made.withdraw(receipt)
     return [receipt.number, [(e.items, e.taken.tobytes(), e.passed.tobytes(), e.is_known) for e in evidence]]
+
+
+def graph(width: int = D) -> MemoryGraph:
+    made = MemoryGraph(width)
+    for number in range(6):
+        sources = ("old",) if number == 2 else ()
+        text = f"text {number}" if number % 2 else None
+        made.add(MemoryNode(IDS[number], ITEMS[number, :width], text, provenance=sources))
+    made.link([0, 1, 2], [3, 2, 5], EdgeKind.SIMILAR, [0.5, 0.25, 0.125])
+    made.connect(IDS[0], IDS[4], EdgeKind.DREAM, 0.1)
+    made.decay(keep_edge=0.9, keep_dream=0.5, min_weight=0.01)
+    made.served({IDS[0]: 1.0, IDS[1]: 0.5}, [IDS[4]], now=3.0)
+    return made
+
+
+def use_graph(made: MemoryGraph) -> list[object]:
+    made.served({IDS[0]: 0.5, IDS[4]: 1.0}, [IDS[2]], now=4.0)
+    answers: list[object] = [
+        made.activate([0, 2], [1.0, 2.0]).tobytes(),
+        made.qualities.tobytes(),
+        made.node(IDS[2]).id,
+    ]
+    answers += [made.merged([(IDS[1], IDS[0])]), made.decay(keep_edge=0.5, keep_dream=0.5, min_weight=0.01)]
+    return [*answers, made.edge(IDS[1], IDS[4]), made.provenance(IDS[1]), made.adjacency().weights.tobytes()]
 
 
 def shown(number: int) -> ShownList:
@@ -433,6 +459,7 @@ CASES = {
     "BoundaryDetector": Case(boundary, BoundaryDetector.from_state, use_boundary),
     "ReasoningBank": Case(bank, ReasoningBank.from_state, use_bank, ("ring",)),
     "VoteMemory": Case(votes, VoteMemory.from_state, use_votes, ("requests",)),
+    "MemoryGraph": Case(graph, MemoryGraph.from_state, use_graph, ("nodes",)),
     "Calibrator": Case(calibrator, Calibrator.from_state, use_calibrator),
     "InstantLoop": Case(instant, InstantLoop.from_state, use_instant, ("buffer",)),
     "BackgroundLoop": Case(background, BackgroundLoop.from_state, use_background, ("base",)),
