@@ -116,6 +116,14 @@ def test_a_record_of_ones_own_decides_over_the_counts_of_the_graph():
         plan(graph, near(graph), now=NOW, takings=-takings)
 
 
+def test_what_was_taken_of_a_near_duplicate_counts_for_the_one_that_is_kept():
+    graph = with_copy_of(memory(), "m3", "copy")
+    takings = np.array([0] * 40 + [1000])
+    made = plan(graph, near(graph), now=NOW, config=PRUNING, takings=takings)
+    assert [merge.gone for merge in made.merges] == ["copy"]
+    assert len(made.removals) == 20  # a record of 1,000 takings, all of what stays
+
+
 def test_what_is_protected_is_neither_merged_away_nor_removed():
     graph = with_copy_of(memory(), "m3", "copy")
     protected = ("copy", "m25", "unknown")

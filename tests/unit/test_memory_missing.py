@@ -117,6 +117,19 @@ def test_a_memory_taken_often_is_bounded_by_itself():
     assert 100 / 7000 < alone < 200 / 7000
 
 
+def test_one_that_was_never_taken_is_no_likelier_than_it_is_by_itself():
+    counts = np.array([0] + [1] * 1000)  # much is missing, but not all of it is in this one
+    bound = LossBound.of(counts)
+    assert bound.loss(np.arange(1001) == 0) == bound.alone[0] < 0.03 < bound.rare[0]
+
+
+def test_all_bounds_together_keep_the_confidence():
+    counts = np.random.default_rng(0).poisson(3, 100)
+    bound = LossBound.of(counts, confidence=0.9)
+    for at_most, failing in ((0, 0.1 / 4), (1, 0.1 / 12), (2, 0.1 / 24)):
+        assert bound.rare[at_most] == pytest.approx(rare_mass_bound(counts, at_most, confidence=1.0 - failing))
+
+
 def test_the_loss_grows_with_what_is_removed_and_is_at_most_1():
     rng = np.random.default_rng(5)
     counts = rng.poisson(4, 40)
