@@ -250,6 +250,95 @@ def test_settings_come_back_and_the_last_counts(store):
     assert (store.setting("config"), store.setting("k\ud800"), store.setting("other")) == ("", "\u00e9\0\ud800", None)
 
 
+# -- leases --------------------------------------------------------------------------------------------------------
+
+
+def test_one_at_a_time_holds_a_lease_and_renews_it_until_it_runs_out(store):
+    assert store.lease("learn", "ann", now=0.0, until=10.0)
+    assert not store.lease("learn", "bob", now=9.999, until=20.0)
+    assert store.lease("learn", "ann", now=9.0, until=15.0)
+    assert not store.lease("learn", "bob", now=14.999, until=20.0)
+    assert store.lease("learn", "bob", now=15.0, until=20.0)  # at its very end it has run out
+    assert not store.lease("learn", "ann", now=19.0, until=30.0)
+    assert store.lease("learn", "ann", now=1e9, until=1e9 + 1.0)
+
+
+def test_a_refused_request_changes_nothing(store):
+    assert store.lease("learn", "ann", now=0.0, until=10.0)
+    assert not store.lease("learn", "bob", now=5.0, until=1e9)
+    assert store.lease("learn", "cid", now=10.0, until=11.0)
+
+
+def test_a_holder_whose_lease_ran_out_has_it_again_when_nobody_took_it(store):
+    assert store.lease("learn", "ann", now=0.0, until=10.0)
+    assert store.lease("learn", "ann", now=500.0, until=510.0)
+    assert not store.lease("learn", "bob", now=505.0, until=600.0)
+
+
+def test_a_holder_may_shorten_its_lease(store):
+    assert store.lease("learn", "ann", now=0.0, until=1000.0)
+    assert store.lease("learn", "ann", now=1.0, until=2.0)
+    assert store.lease("learn", "bob", now=2.0, until=3.0)
+
+
+def test_a_lease_is_let_go_by_its_holder_alone(store):
+    store.release("learn", "nobody")
+    assert store.lease("learn", "ann", now=0.0, until=10.0)
+    store.release("learn", "bob")
+    assert not store.lease("learn", "bob", now=1.0, until=10.0)
+    store.release("learn", "ann")
+    store.release("learn", "ann")
+    assert store.lease("learn", "bob", now=1.0, until=10.0)
+
+
+def test_each_task_has_a_lease_of_its_own_and_is_no_setting_of_that_name(store):
+    store.set_setting("learn", "kept")
+    assert store.lease("learn", "ann\ud800", now=0.0, until=10.0)
+    assert store.lease("dream\u00e9", "bob", now=0.0, until=10.0)
+    assert not store.lease("learn", "ann", now=0.0, until=10.0)
+    assert store.lease("learn", "ann\ud800", now=0.0, until=10.0)
+    store.release("learn", "ann\ud800")
+    assert not store.lease("dream\u00e9", "ann", now=0.0, until=10.0)
+    assert store.setting("learn") == "kept"
+
+
+@pytest.mark.parametrize(
+    ("task", "holder", "now", "until", "match"),
+    [
+        ("", "bob", 20.0, 30.0, "task"),
+        (None, "bob", 20.0, 30.0, "task"),
+        ("learn", " ", 20.0, 30.0, "holder"),
+        ("learn", 7, 20.0, 30.0, "holder"),
+        ("learn", "bob", float("nan"), 30.0, "now"),
+        ("learn", "bob", "soon", 30.0, "now"),
+        ("learn", "bob", 20.0, float("inf"), "until"),
+        ("learn", "bob", 20.0, 20.0, "after now"),
+        ("learn", "bob", 20.0, 19.0, "after now"),
+    ],
+)
+def test_a_lease_that_makes_no_sense_is_refused_and_changes_nothing(store, task, holder, now, until, match):
+    assert store.lease("learn", "ann", now=0.0, until=20.0)
+    with pytest.raises(InvalidValue, match=match):
+        store.lease(task, holder, now=now, until=until)
+    assert not store.lease("learn", "cid", now=19.0, until=30.0)
+    assert store.lease("learn", "cid", now=20.0, until=30.0)
+
+
+def test_of_eight_threads_exactly_one_has_the_lease_at_a_time(store):
+    granted: list[int] = []
+
+    def work(name: str) -> None:
+        mine = (turn for turn in range(20) if store.lease("learn", name, now=10.0 * turn, until=10.0 * turn + 10.0))
+        granted.extend(mine)
+
+    threads = [threading.Thread(target=work, args=(f"thread {number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(granted) == list(range(20))
+
+
 # -- erasing -------------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +415,8 @@ def test_a_closed_store_refuses_every_call(store):
         store.versions,
         lambda: store.setting("x"),
         lambda: store.set_setting("x", "y"),
+        lambda: store.lease("x", "y", now=0.0, until=1.0),
+        lambda: store.release("x", "y"),
         lambda: store.erase([], [], snapshot(1), []),
         store.flush,
         lambda: store.last_seq,
@@ -374,6 +465,7 @@ class Alike(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.memory, self.sqlite = MemoryStore(), SqliteStore(self.folder / "log")
         self.seq, self.has_hole = 0, False
+        self.leases: dict[str, tuple[str, float]] = {}
 
     @property
     def both(self) -> tuple[Store, Store]:
@@ -418,6 +510,22 @@ class Alike(RuleBasedStateMachine):
     def set_setting(self, name, value):
         for store in self.both:
             store.set_setting(name, value)
+
+    @rule(task=st.sampled_from("ab"), holder=st.sampled_from("pqr"), now=st.integers(0, 9), length=st.integers(1, 5))
+    def lease(self, task, holder, now, length):
+        kept, until = self.leases.get(task, ("", 0.0))
+        is_granted = holder == kept or until <= now
+        for store in self.both:
+            assert store.lease(task, holder, now=now, until=now + length) is is_granted
+        if is_granted:
+            self.leases[task] = holder, now + length
+
+    @rule(task=st.sampled_from("ab"), holder=st.sampled_from("pqr"))
+    def release(self, task, holder):
+        for store in self.both:
+            store.release(task, holder)
+        if self.leases.get(task, ("", 0.0))[0] == holder:
+            del self.leases[task]
 
     @rule(pick=st.randoms(use_true_random=False), back=st.integers(0, 1), blobs=st.sets(st.sampled_from(BLOBS)))
     def erase(self, pick, back, blobs):

@@ -10,11 +10,12 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sona.errors import StateError, StoreError
 from sona.state import replace_file
+from sona.stores.lock import lock_file
 from sona.stores.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate, schema_version
 from sona.stores.rows import decoded, read_ledger
 from sona.stores.store import Durability
@@ -51,6 +52,11 @@ class Database:
         """True once it was closed."""
         return self._is_closed
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the file and its write-ahead log."""
+        return sum(_size_bytes(Path(f"{self._path}{end}")) for end in ("", "-wal"))
+
     def require_open(self) -> None:
         """Raise StateError on a closed file, and in a process that was forked off the one that opened it."""
         if self._is_closed:
@@ -83,6 +89,13 @@ class Database:
         with self._lock, translated(self._path):
             self._is_closed = True
             self._connection.close()
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 @contextlib.contextmanager
@@ -175,6 +188,31 @@ def create(path: Path) -> None:
         content = bytearray(connection.serialize())
     content[18:20] = b"\2\2"  # written ahead from its first moment: switching later on could be cut off half way
     replace_file(path, bytes(content))
+
+
+def open_existing(path: Path) -> Database:
+    """Return the file of a store that is there, to read, or raise StoreError."""
+    if not identify(path):
+        raise StoreError(f"no store at {path}")
+    return open_for_reading(path)
+
+
+def open_locked(path: Path, durability: Durability) -> tuple[Database, Callable[[], None]]:
+    """Return a store's file to write, made when it is missing, and what lets other writers in again.
+
+    Raises:
+        StoreError: it is open elsewhere, not a store, damaged, or cannot be written.
+    """
+    identify(path)  # before the lock, which leaves a file beside it
+    require_writable(path)
+    unlock = lock_file(path)
+    try:
+        if not identify(path):
+            create(path)
+        return open_for_writing(path, durability), unlock
+    except BaseException:
+        unlock()
+        raise
 
 
 def open_for_reading(path: Path) -> Database:

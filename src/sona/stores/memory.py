@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from sona.errors import StateError, StoreError
+from sona.stores.lease import Lease, asked_for, may_have
 from sona.stores.rules import made, require_erasable, require_later, require_newest
 from sona.stores.store import Event, Snapshot, StoreMetrics, VersionRecord
 
@@ -32,6 +33,7 @@ class MemoryStore:
         self._snapshots: tuple[Snapshot, ...] = ()
         self._versions: dict[int, VersionRecord] = {}
         self._settings: dict[str, str] = {}
+        self._leases: dict[str, Lease] = {}
         self._last_seq = self._whole_after = 0
         self._hole: int | None = None  # the last position that was refused, until a snapshot closes the hole
         self._written = self._refused = 0
@@ -184,6 +186,28 @@ class MemoryStore:
         with self._lock:
             self._require_open()
             self._settings[name] = value
+
+    def lease(self, task: str, holder: str, *, now: float, until: float) -> bool:
+        """Return True when `holder` may do `task` until `until`; False while another's lease has not run out.
+
+        Raises:
+            InvalidValue: a name that is not text, a time that is not finite, or an `until` that is not after `now`.
+        """
+        wanted = asked_for(task, holder, now=now, until=until)
+        with self._lock:
+            self._require_open()
+            is_granted = may_have(holder, self._leases.get(task), now)
+            if is_granted:
+                self._leases[task] = wanted
+            return is_granted
+
+    def release(self, task: str, holder: str) -> None:
+        """Let go of the lease of `task` if `holder` has it; another's stays."""
+        with self._lock:
+            self._require_open()
+            kept = self._leases.get(task)
+            if kept is not None and kept.holder == holder:
+                del self._leases[task]
 
     def erase(
         self,

@@ -11,17 +11,15 @@ from pathlib import Path
 from sona.checks import setting_number, setting_whole
 from sona.errors import ConfigError, StoreError
 from sona.stores import database as files
-from sona.stores.database import Database, is_store
+from sona.stores.database import is_store
 from sona.stores.erasure import erase_rows, is_wiped, wait_until_free
-from sona.stores.lock import lock_file
+from sona.stores.lease import asked_for
 from sona.stores.rows import (
     EventRow,
     encoded,
     event_of,
     event_row,
-    opened,
     read_ledger,
-    sealed,
     snapshot_of,
     snapshot_row,
     version_of,
@@ -29,8 +27,9 @@ from sona.stores.rows import (
     write_ledger,
 )
 from sona.stores.rules import made, require_erasable, require_newest
+from sona.stores.settings import drop_lease, read_setting, take_lease, write_setting
 from sona.stores.store import Durability, Event, Snapshot, StoreMetrics, VersionRecord, blob_digest
-from sona.stores.tables import INSERT_BLOB, INSERT_EVENT, INSERT_SETTING, INSERT_SNAPSHOT, INSERT_VERSION, select_events
+from sona.stores.tables import INSERT_BLOB, INSERT_EVENT, INSERT_SNAPSHOT, INSERT_VERSION, select_events
 from sona.stores.writer import Counts, Linger, Writer
 from sona.types import LARGEST_ID
 
@@ -84,9 +83,9 @@ class SqliteStore:
         self._writer: Writer[EventRow] | None = None
         target = Path(path)
         if is_read_only:
-            self._database = _existing(target)
+            self._database = files.open_existing(target)
             return
-        self._database, self._unlock = _locked(target, self._durability)
+        self._database, self._unlock = files.open_locked(target, self._durability)
         try:
             self._is_wiping = not is_wiped(self._database)
             with self._database.reading() as connection:
@@ -259,15 +258,30 @@ class SqliteStore:
     def setting(self, name: str) -> str | None:
         """Return a small value kept under `name`, None when there is none, or raise StoreError."""
         with self._database.reading() as connection:
-            select = "SELECT * FROM settings WHERE name = CAST(? AS TEXT)"
-            row = connection.execute(select, (encoded(name),)).fetchone()
-        return None if row is None else str(opened(row, f"setting {name}")[1])
+            return read_setting(connection, name)
 
     def set_setting(self, name: str, value: str) -> None:
         """Keep a small value under `name`, or raise StoreError."""
         self._require_writer()
         with self._database.writing() as connection:
-            connection.execute(INSERT_SETTING, sealed(name, value))
+            write_setting(connection, name, value)
+
+    def lease(self, task: str, holder: str, *, now: float, until: float) -> bool:
+        """Return True when `holder` may do `task` until `until`; False while another's lease has not run out.
+
+        The lease is in the file and stays when it is closed, or its process killed, until it runs out.
+
+        Raises:
+            InvalidValue: a name that is not text, a time that is not finite, or an `until` that is not after `now`.
+            StoreError: opened read-only, or it cannot be written; nothing changed.
+        """
+        self._require_writer()
+        return take_lease(self._database, task, asked_for(task, holder, now=now, until=until), now=now)
+
+    def release(self, task: str, holder: str) -> None:
+        """Let go of the lease of `task` if `holder` has it, or raise StoreError; another's stays."""
+        self._require_writer()
+        drop_lease(self._database, task, holder)
 
     # -- erasing -------------------------------------------------------------------------------------------------------
 
@@ -320,7 +334,7 @@ class SqliteStore:
             refused=counts.refused,
             failures=counts.failures,
             last_error=counts.last_error,
-            size_bytes=sum(_size_bytes(Path(f"{self._database.path}{end}")) for end in ("", "-wal")),
+            size_bytes=self._database.size_bytes,
             durability=self._durability,
             is_wiping=self._is_wiping,
         )
@@ -363,29 +377,3 @@ def _durability(value: Durability | str) -> Durability:
         raise ConfigError(
             f"durability: expected one of {[level.value for level in Durability]}, got {value!r}"
         ) from error
-
-
-def _existing(path: Path) -> Database:
-    if not files.identify(path):
-        raise StoreError(f"no store at {path}")
-    return files.open_for_reading(path)
-
-
-def _locked(path: Path, durability: Durability) -> tuple[Database, Callable[[], None]]:
-    files.identify(path)  # before the lock, which leaves a file beside it
-    files.require_writable(path)
-    unlock = lock_file(path)
-    try:
-        if not files.identify(path):
-            files.create(path)
-        return files.open_for_writing(path, durability), unlock
-    except BaseException:
-        unlock()
-        raise
-
-
-def _size_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

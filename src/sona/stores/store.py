@@ -291,6 +291,28 @@ class Store(Protocol):
         """Keep a small value under `name`, or raise StoreError."""
         ...
 
+    def lease(self, task: str, holder: str, *, now: float, until: float) -> bool:
+        """Return True when `holder` may do `task` until `until`: nobody had the lease, or it had it and renews it.
+
+        False while another holder's has not run out. Only the times that the callers name count, so their clocks may
+        differ by less than what a holder has left when it renews. A lease outlives the store's closing.
+
+        Args:
+            task: What is to be done by one alone.
+            holder: Who asks; the same name means the same one.
+            now: Seconds, the caller's clock.
+            until: When the lease runs out, seconds; an earlier moment than before shortens it.
+
+        Raises:
+            InvalidValue: a name that is not text, a time that is not finite, or an `until` that is not after `now`.
+            StoreError: it cannot be written; nothing changed.
+        """
+        ...
+
+    def release(self, task: str, holder: str) -> None:
+        """Let go of the lease of `task` if `holder` has it, or raise StoreError; another's stays."""
+        ...
+
     def erase(
         self,
         seqs: Collection[int],

@@ -11,6 +11,8 @@ INSERT_VERSION = """
     INSERT OR REPLACE INTO versions VALUES (?, ?, CAST(? AS TEXT), ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?)
 """
 INSERT_SETTING = "INSERT OR REPLACE INTO settings VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?)"
+SELECT_SETTING = "SELECT * FROM settings WHERE name = CAST(? AS TEXT)"
+DELETE_SETTING = "DELETE FROM settings WHERE name = CAST(? AS TEXT)"
 SELECT_SEQ = "SELECT seq FROM events WHERE seq = ?"
 _SELECT_EVENTS = "SELECT * FROM events WHERE seq > :after AND seq <= :until"
 _OF_SUBJECT, _OF_TRAJECTORY = "AND subject = CAST(:subject AS TEXT)", "AND trajectory_id = :trajectory_id"
