@@ -144,6 +144,17 @@ def test_harm(bench):
         assert row["case"] in printed
 
 
+def test_graph(bench):
+    figures, printed = bench("speed_graph.py")
+    for figure in figures[1:]:
+        assert figure["name"] in printed
+        assert 0.0 < figure["value"] < float("inf")
+        assert ("goal" in figure) == ("met" in figure)
+    names = " ".join(figure["name"] for figure in figures)
+    for measured in ("Loop A", "activation", "nearest", "adjacency", "copy", "state", "decay", "merging", "removing"):
+        assert measured in names
+
+
 def test_dreams(bench):
     figures, printed = bench("quality_dreams.py", "--workers", "1")
     ways = {"sona", "adamic_adar", "katz", "jaccard", "cosine", "random", "specification"}

@@ -140,7 +140,7 @@ class EdgeArrays:
         keys = keys_of(a_rows, b_rows)[a_rows != b_rows]
         if not len(keys):
             return EdgeArrays.empty()
-        order = np.argsort(keys, kind="stable")
+        order = np.argsort(keys)
         keys = keys[order]
         firsts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
         weights = np.maximum.reduceat(kept.weights[order], firsts, axis=0)
