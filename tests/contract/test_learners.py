@@ -371,7 +371,7 @@ def learner(width: int = D) -> Learner:
 
 
 def use_learner(made: Learner) -> list[object]:
-    made.learn(trajectory(50), text=None, replaces=None)
+    made.learn(trajectory(50), at=1.0, text=None, replaces=None)
     return [made.adapt(QUERIES).tobytes(), made.loops.waiting_count, made.votes.look_up(QUERIES[0]).items]
 
 

@@ -207,7 +207,7 @@ def test_a_damaged_write_ahead_log_gives_an_earlier_moment_or_is_refused(tmp_pat
 @pytest.mark.parametrize("size", [1, 600])
 def test_a_damaged_file_is_refused_or_gives_the_same_state_and_never_another(tmp_path, left, size):
     chance, states = random.Random(size), []
-    for _ in range(40):
+    for _ in range(80):
         file, start = bytearray(left.whole), chance.randrange(len(left.whole) - size)
         for place in range(start, start + size):
             file[place] ^= chance.randrange(1, 256)

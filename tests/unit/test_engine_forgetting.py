@@ -70,10 +70,10 @@ def test_what_is_theirs_goes_and_is_counted():
 def test_who_was_never_there_leaves_every_entry_as_it_is():
     entries = log(
         remembered("a", "you"),
-        Indexed(0.0, np.eye(D, dtype=np.float32)[:1]),
+        Indexed(0.0, np.eye(D, dtype=np.float32)[:1], ("a",)),
         answered(1, "a", subject="you", text="what?"),
         Judged(0.0, 1, None, {"a": 1.0}, "you"),
-        Reembedded(0.0, X[None], ("what?",), X[None]),
+        Reembedded(0.0, X[None], ("what?",), X[None], ("a",)),
         Submitted(0.0, QueryTrajectory(5, X, (TrajectoryStep(X, ref="a"),), 1.0)),
     )
     one, left = without("nobody", entries)
@@ -123,13 +123,28 @@ def test_rows_of_theirs_go_from_the_vectors_of_the_embedder():
         remembered("b", "me"),
         remembered("given", "me", GIVEN),
         remembered("c"),
-        Indexed(0.0, rows),
+        Indexed(0.0, rows, ("a", "b", "c")),
         remembered("d", "me"),
-        Indexed(1.0, rows[:1]),
+        Indexed(1.0, rows[:1], ("d",)),
     )
     _, left = without("me", entries)
     assert unpack(left[2].body)["vectors"].tolist() == rows[[0, 2]].tolist()
+    assert unpack(left[2].body)["ids"] == ["a", "c"]
     assert unpack(left[3].body)["vectors"].shape == (0, D)
+
+
+def test_a_vector_of_words_that_were_theirs_is_made_anew():
+    rows = np.arange(4, dtype=np.float32).reshape(2, D)
+    entries = log(remembered("a", "you"), remembered("b"), remembered("a", "me"), Indexed(0.0, rows, ("a", "b")))
+    _, left = without("me", entries)
+    document = unpack(left[-1].body)
+    assert (document["ids"], document["vectors"].tolist()) == (["b"], rows[1:].tolist())
+
+
+def test_what_an_open_trajectory_was_given_loses_their_memories():
+    entries = log(remembered("a", "me"), remembered("b"), events.Begun(0.0, 5, "you", ("a", "b")))
+    _, left = without("me", entries)
+    assert unpack(left[-1].body)["context_ids"] == ["b"]
 
 
 def test_after_another_embedder_took_over_only_rows_that_are_left_stay():
@@ -139,7 +154,7 @@ def test_after_another_embedder_took_over_only_rows_that_are_left_stay():
         remembered("b"),
         answered(1, "b", subject="me", text="theirs"),
         answered(2, "b", text="others"),
-        Reembedded(0.0, rows, ("theirs", "others"), rows),
+        Reembedded(0.0, rows, ("theirs", "others"), rows, ("a", "b")),
     )
     _, left = without("me", entries)
     document = unpack(left[-1].body)

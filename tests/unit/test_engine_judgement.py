@@ -44,7 +44,7 @@ def judged() -> tuple[Judgement, Learner]:
 
 def cycle(judgement: Judgement, learner: Learner, number: int, rehearsal: Rehearsal = FINE):
     for one in range(6):
-        learner.learn(shown(10 * number + one), text=None, replaces=None)
+        learner.learn(shown(10 * number + one), at=0.0, text=None, replaces=None)
     change = learner.loops.compute(learner.loops.begin(now=float(number), force=True))
     return judgement.commit(learner, change, rehearsal, at=float(number), seq=number)
 
@@ -94,7 +94,7 @@ def test_a_candidate_that_does_worse_on_what_was_held_out_is_rejected_and_change
 def test_only_lists_that_were_held_out_are_rehearsed():
     judgement, learner = judged()
     for one in range(6):
-        learner.learn(shown(one), text=None, replaces=None)
+        learner.learn(shown(one), at=0.0, text=None, replaces=None)
     change = learner.loops.compute(learner.loops.begin(now=1.0, force=True))
     before = digest(learner.state())
     assert judgement.rehearse(learner, change).lists == 0

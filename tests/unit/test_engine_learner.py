@@ -49,7 +49,7 @@ def test_an_untrained_learner_scores_by_the_cosine_alone():
 @pytest.mark.parametrize("k", [1, 3, 20, 100])
 def test_the_best_k_are_those_of_the_whole_order(k):
     learner = Learner(D, SonaConfig())
-    learner.learn(outcome({"d1": 1.0, "d2": 0.0}), text=None, replaces=None)
+    learner.learn(outcome({"d1": 1.0, "d2": 0.0}), at=0.0, text=None, replaces=None)
     every, best = learner.score(X, candidates(), 20), learner.score(X, candidates(), k)
     assert best.learned.rows.tolist() == every.learned.rows.tolist()[:k]
     assert best.frozen.rows.tolist() == every.frozen.rows.tolist()[:k]
@@ -82,7 +82,7 @@ def test_a_taken_item_rises_and_a_passed_one_falls_for_the_same_request():
     learner = Learner(D, SonaConfig())
     before = learned(learner)
     score_of = dict(zip(before.rows.tolist(), before.scores.tolist(), strict=True))
-    learner.learn(outcome({"d1": 1.0, "d2": 0.0}), text=None, replaces=None)
+    learner.learn(outcome({"d1": 1.0, "d2": 0.0}), at=0.0, text=None, replaces=None)
     after = learned(learner)
     now = dict(zip(after.rows.tolist(), after.scores.tolist(), strict=True))
     assert now[1] > score_of[1]
@@ -94,7 +94,7 @@ def test_the_frozen_answer_stays_the_cosine_whatever_was_learned():
     learner = Learner(D, SonaConfig())
     before = learner.score(X, candidates(), 20).frozen
     for number in range(5):
-        learner.learn(outcome({"d1": 1.0, "d2": 0.0}, number), text=None, replaces=None)
+        learner.learn(outcome({"d1": 1.0, "d2": 0.0}, number), at=0.0, text=None, replaces=None)
     choice = learner.score(X, candidates(), 20)
     assert choice.frozen.rows.tobytes() == before.rows.tobytes()
     assert choice.frozen.scores.tobytes() == before.scores.tobytes()
@@ -126,7 +126,7 @@ def test_what_was_shown_says_what_the_parts_had_to_say():
     assert not untouched.is_known
     assert not untouched.taken.any()
     assert not untouched.micro.any()
-    learner.learn(outcome({"d1": 1.0, "d2": 0.0}), text=None, replaces=None)
+    learner.learn(outcome({"d1": 1.0, "d2": 0.0}), at=0.0, text=None, replaces=None)
     shown, items = learner.shown(given), VECTORS[[1, 2, 3]]
     np.testing.assert_allclose(shown.similarity, cosines(X, items), atol=1e-6)
     assert shown.taken[0, 0] == 1.0
@@ -143,14 +143,14 @@ def test_what_was_shown_says_what_the_parts_had_to_say():
 
 def test_an_item_that_is_no_candidate_now_has_no_say():
     learner = Learner(D, SonaConfig())
-    learner.learn(outcome({"d1": 1.0}), text=None, replaces=None)
+    learner.learn(outcome({"d1": 1.0}), at=0.0, text=None, replaces=None)
     others = Candidates.checked(IDS[2:], VECTORS[2:], D)
     np.testing.assert_allclose(learned(learner, 18, others).scores, np.sort(cosines(X, VECTORS[2:]))[::-1], atol=1e-6)
 
 
 def test_without_votes_nothing_is_remembered_of_requests():
     learner = Learner(D, SonaConfig(use_votes=False))
-    assert learner.learn(outcome({"d1": 1.0}), text=None, replaces=None) is None
+    assert learner.learn(outcome({"d1": 1.0}), at=0.0, text=None, replaces=None) is None
     assert len(learner.votes) == 0
     assert learner.shown(outcome({"d1": 1.0, "d2": 0.0})).taken.shape == (2, learner.votes.bin_count)
 
@@ -158,7 +158,7 @@ def test_without_votes_nothing_is_remembered_of_requests():
 def test_the_quality_of_a_whole_is_credited_to_the_answer():
     learner = Learner(D, SonaConfig())
     steps = tuple(TrajectoryStep(VECTORS[row], ref=IDS[row]) for row in (1, 2))
-    receipt = learner.learn(QueryTrajectory(1, X, steps, 0.9, alternatives=True), text=None, replaces=None)
+    receipt = learner.learn(QueryTrajectory(1, X, steps, 0.9, alternatives=True), at=0.0, text=None, replaces=None)
     assert [(one.item, one.reward) for one in receipt.showings] == [("d1", 0.9)]
 
 
@@ -166,10 +166,10 @@ def test_the_quality_of_a_whole_is_credited_to_the_answer():
 def test_a_bad_outcome_earns_no_votes_however_often_it_was_passed_before(bad):
     learner = Learner(D, SonaConfig(use_micro=False))
     for number in range(10):
-        learner.learn(outcome({"d1": 0.0, "d2": 1.0}, number), text=None, replaces=None)
+        learner.learn(outcome({"d1": 0.0, "d2": 1.0}, number), at=0.0, text=None, replaces=None)
     ranked = learned(learner)
     before = ranked.scores[ranked.rows.tolist().index(1)]
-    receipt = learner.learn(outcome({"d1": bad}, 11), text=None, replaces=None)
+    receipt = learner.learn(outcome({"d1": bad}, 11), at=0.0, text=None, replaces=None)
     after = learned(learner)
     assert after.scores[after.rows.tolist().index(1)] < before
     assert receipt.showings[0].reward == 0.0
@@ -188,7 +188,7 @@ def test_the_same_events_give_the_same_state():
     for _ in range(2):
         learner = Learner(D, SonaConfig())
         for number in range(5):
-            learner.learn(outcome({"d1": 1.0, "d2": 0.0}, number), text="q", replaces=None)
+            learner.learn(outcome({"d1": 1.0, "d2": 0.0}, number), at=0.0, text="q", replaces=None)
             assert len(learned(learner, 5).rows) == 5
         states.append(digest(learner.state()))
     assert states[0] == states[1]

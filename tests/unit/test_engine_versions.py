@@ -24,7 +24,7 @@ def committed(learner: Learner, versions: Versions, number: int) -> BackgroundRe
     for one in range(6):
         steps = tuple(TrajectoryStep(ITEMS[row], reward=float(row == 0), ref=f"d{row}") for row in rng.permutation(6))
         trajectory = QueryTrajectory(10 * number + one, rng.normal(size=D), steps, alternatives=True)
-        learner.learn(trajectory, text=None, replaces=None)
+        learner.learn(trajectory, at=0.0, text=None, replaces=None)
     result = learner.loops.commit(learner.loops.compute(learner.loops.begin(now=1.0, force=True)), now=1.0)
     versions.add(learner, result, at=float(number), seq=100 + number)
     return result

@@ -94,9 +94,10 @@ def test_vectors_made_earlier_take_the_embedders_place():
 
     words, memories = Words(SonaConfig(), fail), Memories()
     memories.add("a text")
-    prepared = words.prepare(memories, np.array([[0.0, 3.0]], np.float32))
+    prepared = words.prepare(memories, {"m1": np.array([0.0, 3.0], np.float32)})
     assert prepared.vectors.tolist() == [[0.0, 1.0]]
     assert prepared.made.tolist() == [[0.0, 3.0]]
+    assert prepared.ids == ("m1",)
     assert not words.is_built_in
     assert Words(SonaConfig()).is_built_in
 

@@ -283,7 +283,7 @@ def test_a_list_without_a_name_cannot_be_amended_and_is_not_kept(key):
     before = digest(calibrator.state())
     assert not calibrator.amend(taken_at(0, 2), key=key)
     assert digest(calibrator.state()) == before
-    assert calibrator.state().child("last").floats("scalars", 3, None).size == 0
+    assert calibrator.state().child("last").floats("scalars", 5, None).size == 0
 
 
 @pytest.mark.parametrize("rewards", [[1.0], [0.0, 1.0, 0.0], [[0.0, 1.0]], 1.0])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sona.checks import setting_number, setting_whole
+from sona.config.dreams import DreamConfig, PhiConfig
 from sona.config.guard import GuardConfig
-from sona.config.loops import BackgroundConfig, InstantConfig
-from sona.config.memory import PatternConfig, VoteConfig
+from sona.config.loops import BackgroundConfig, DeepConfig, InstantConfig, ScheduleConfig
+from sona.config.memory import ConsolidationConfig, GraphConfig, PatternConfig, VoteConfig
 from sona.config.retention import EwcConfig
 from sona.errors import ConfigError
 
@@ -38,10 +39,17 @@ class SonaConfig:
         context_size: Memories given to the responder.
         use_votes: Whether the vote memory takes part in `rank` and `process`.
         use_micro: Whether the micro adapter learns.
+        use_graph: Whether the memory graph learns, and takes part in `rank` and `process` as far as it has earned it.
         patterns: Settings of the ReasoningBank.
         votes: Settings of the vote memory.
         guard: Settings of the guard.
         ewc: Settings of EWC++; made for the micro adapter when None.
+        graph: Settings of the memory graph.
+        dreams: Settings of the DreamEngine.
+        phi: Settings of the PhiEvaluator.
+        consolidation: Settings of consolidation.
+        deep: Settings of Loop C.
+        schedule: When each loop runs.
     """
 
     hidden_dim: int | None = None
@@ -64,10 +72,17 @@ class SonaConfig:
     context_size: int = 5
     use_votes: bool = True
     use_micro: bool = True
+    use_graph: bool = True
     patterns: PatternConfig = field(default_factory=PatternConfig)
     votes: VoteConfig = field(default_factory=VoteConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
     ewc: EwcConfig | None = None
+    graph: GraphConfig = field(default_factory=GraphConfig)
+    dreams: DreamConfig = field(default_factory=DreamConfig)
+    phi: PhiConfig = field(default_factory=PhiConfig)
+    consolidation: ConsolidationConfig = field(default_factory=ConsolidationConfig)
+    deep: DeepConfig = field(default_factory=DeepConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
     def __post_init__(self) -> None:
         """Refuse settings outside their range."""
@@ -82,11 +97,16 @@ class SonaConfig:
         setting_number(self.feedback_window_s, "feedback_window_s", 0.0, open_low=True)
         setting_whole(self.served_capacity, "served_capacity", 1)
         setting_whole(self.context_size, "context_size", 1)
-        for name in ("use_votes", "use_micro"):
+        for name in ("use_votes", "use_micro", "use_graph"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name}: expected True or False, got {getattr(self, name)!r}")
         self.instant()
         self.background()
+
+    @property
+    def learns_instantly(self) -> bool:
+        """True unless Loop A is switched off."""
+        return self.schedule.instant != "off"
 
     def instant(self) -> InstantConfig:
         """Return the settings of Loop A."""
@@ -96,7 +116,7 @@ class SonaConfig:
             max_pending_signals=self.max_pending_signals,
             quality_threshold=self.quality_threshold,
             trajectory_capacity=self.trajectory_capacity,
-            learns=self.use_micro,
+            learns=self.use_micro and self.learns_instantly,
         )
 
     def background(self) -> BackgroundConfig:

@@ -87,6 +87,8 @@ class DeepConfig:
         time_limit_s: Most seconds of one cycle (spec 600); what is left is done by the next.
         min_memories: Memories a cycle needs unless it is forced.
         dreams: Dreams per cycle (spec 50).
+        merge_tasks: Whether tasks of EWC++ are merged into one at the mean of their product (spec on). Off: tasks
+            learned one after the other under the constraint end at their joint optimum, and merging would leave it.
         seed: Seed of everything random in a cycle, together with the cycle's number.
     """
 
@@ -94,6 +96,7 @@ class DeepConfig:
     time_limit_s: float = 600.0
     min_memories: int = 10
     dreams: int = 50
+    merge_tasks: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -102,6 +105,8 @@ class DeepConfig:
         setting_number(self.time_limit_s, "time_limit_s", 0.0)
         setting_whole(self.min_memories, "min_memories", 0)
         setting_whole(self.dreams, "dreams", 0)
+        if not isinstance(self.merge_tasks, bool):
+            raise ConfigError(f"merge_tasks: expected True or False, got {self.merge_tasks!r}")
         setting_whole(self.seed, "seed", 0)
 
 

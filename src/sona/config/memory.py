@@ -118,7 +118,6 @@ class GraphConfig:
         hops: Steps of spreading activation.
         restart: Share of activation that starts again at its seeds in every step.
         seeds: Nearest memories from which activation spreads.
-        recall: Weight of spread activation beside similarity, in [0, 1]; 0 switches the stage off.
     """
 
     capacity: int = 100_000
@@ -127,10 +126,9 @@ class GraphConfig:
     strengthen: float = 0.05
     weaken: float = 0.02
     max_pairs: int = 64
-    hops: int = 2
-    restart: float = 0.5
-    seeds: int = 32
-    recall: float = 0.0
+    hops: int = 1
+    restart: float = 0.2
+    seeds: int = 16
 
     def __post_init__(self) -> None:
         """Refuse settings outside their range."""
@@ -141,9 +139,8 @@ class GraphConfig:
         setting_number(self.weaken, "weaken", 0.0, 1.0)
         setting_whole(self.max_pairs, "max_pairs", 0)
         setting_whole(self.hops, "hops", 1)
-        setting_number(self.restart, "restart", 0.0, 1.0)
+        setting_number(self.restart, "restart", 0.0, 0.99)
         setting_whole(self.seeds, "seeds", 1)
-        setting_number(self.recall, "recall", 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,7 +225,7 @@ class Accountable(Durable):
             memories = machine.memories.texts
             vectors = words.embedder.embed(list(memories)) if memories else np.zeros((0, 0), np.float32)
             requests = words.embedder.embed(list(texts)) if texts else np.zeros((0, vectors.shape[1]), np.float32)
-            event = Reembedded(self._clock(), vectors, tuple(texts), requests)
+            event = Reembedded(self._clock(), vectors, tuple(texts), requests, machine.memories.ids)
             with self._log_lock:
                 seq = self._journal.append(event)
                 machine.successor = words

@@ -8,8 +8,9 @@ import numpy as np
 
 from sona.checks import Floats
 from sona.engine.candidates import Candidates
-from sona.engine.learner import Choice, Scored
+from sona.engine.choice import Choice, Scored
 from sona.engine.machine import Machine
+from sona.engine.memories import Memories
 from sona.text.embed import Embedder
 from sona.types import Context
 
@@ -47,6 +48,7 @@ class Found:
         candidates: Out of what.
         touched: Patterns that were used.
         memories: The engine's own memories, where the answers are of them.
+        vectors: Their vectors.
         embedder: What made the request's vector, likewise.
     """
 
@@ -54,7 +56,8 @@ class Found:
     choice: Choice
     candidates: Candidates
     touched: tuple[int, ...] = ()
-    memories: Floats | None = None
+    memories: Memories | None = None
+    vectors: Floats | None = None
     embedder: Embedder | None = None
 
     def is_current(self, machine: Machine) -> bool:
@@ -63,4 +66,5 @@ class Found:
             return False
         if self.memories is None:
             return True
-        return machine.memories.vectors is self.memories and machine.words.embedder is self.embedder
+        is_present = machine.memories is self.memories and self.memories.vectors is self.vectors
+        return is_present and machine.words.embedder is self.embedder

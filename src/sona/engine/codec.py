@@ -16,10 +16,13 @@ import numpy as np
 
 from sona.checks import Floats
 from sona.engine import events
-from sona.engine.events import Answered, CycleEnded, Event, Judged, Remembered, Serving, Submitted
+from sona.engine.choice import Scored
+from sona.engine.events import Answered, CycleEnded, DeepEnded, Event, Judged, Remembered, Serving, Submitted
 from sona.engine.machine import Machine
 from sona.errors import StoreError
 from sona.guard.holdout import Arm
+from sona.memory.recall import Seeds
+from sona.memory.votes import unit
 from sona.state import Array, Plain, State
 from sona.stores.store import Event as Entry
 from sona.stores.store import blob_digest
@@ -68,8 +71,8 @@ def encode(seq: int, event: Event) -> Entry:
         document = _answered(event, writer)
     elif isinstance(event, Submitted):
         document = {"trajectory": writer.tree(trajectories_state([event.trajectory]))}
-    elif isinstance(event, CycleEnded):
-        document = {}  # what was computed follows from what is above it in the log
+    elif isinstance(event, CycleEnded | DeepEnded):  # what was computed follows from what is above it in the log
+        document = {"units": event.units} if isinstance(event, DeepEnded) else {}
     else:
         document = _fields(event, writer)
     return Entry(
@@ -121,6 +124,7 @@ def _answered(event: Answered, writer: _Writer) -> dict[str, Plain]:
         "touched": event.touched,
         "has_memories": event.has_memories,
         "is_embedded": event.is_embedded,
+        **_seeds_fields(event, writer),
     }
 
 
@@ -155,6 +159,8 @@ class Decoder:
                 return Submitted(entry.at, trajectories_from_state(tree)[0])
             if kind is CycleEnded:
                 return CycleEnded(entry.at)
+            if kind is DeepEnded:
+                return DeepEnded(entry.at, int(str(document["units"])))
             values = {name: tuple(value) if isinstance(value, list) else value for name, value in document.items()}
             if kind is Judged and values["rewards"] is not None:
                 values["rewards"] = {str(pair[0]): pair[1] for pair in _pairs(document["rewards"])}
@@ -172,6 +178,8 @@ class Decoder:
             raise StoreError(f"event {entry.seq}: the request is missing")
         if has_memories:
             memories = self._machine.memories
+            present = [item in memories for item in items]  # one may have gone, where a log is read without somebody
+            items = [item for item, is_there in zip(items, present, strict=True) if is_there]
             shown = [memories.vectors[memories.row(item)] for item in items]
         else:
             shown = [self._shared(str(digest)) for digest in _list(document["vectors"])]
@@ -198,13 +206,37 @@ class Decoder:
             touched,
             has_memories,
             is_embedded,
+            self._seeds(document, request, has_memories=has_memories),
         )
+
+    def _seeds(self, document: Mapping[str, object], request: Floats, *, has_memories: bool) -> Seeds | None:
+        has_seeds, ids, listed = (document[name] for name in ("has_seeds", "seeds", "seed_cosines"))
+        memories, config = self._machine.memories, self._machine.config
+        if has_seeds is not True or (has_memories and not len(memories.vectors)):
+            return None
+        if not has_memories:
+            if not isinstance(listed, np.ndarray):
+                raise StoreError("an event of the log is damaged: seeds are missing")
+            return Seeds(tuple(str(name) for name in _list(ids)), listed)
+        # Of the memories of that day, as `Learner.score` found them.
+        cosines = memories.vectors @ unit(request)
+        return Scored.best(cosines, config.graph.seeds).seeds(memories.ids, config.graph.seeds)
 
     def _shared(self, digest: str) -> Floats:
         vector = self._vectors.get(digest)
         if vector is None:
             vector = self._vectors[digest] = np.frombuffer(self._blob(bytes.fromhex(digest)), np.float32)
         return vector
+
+
+def _seeds_fields(event: Answered, writer: _Writer) -> dict[str, Plain]:
+    # Seeds among the engine's own memories are found again; a caller's items are not at hand any more.
+    seeds = None if event.has_memories else event.seeds
+    return {
+        "has_seeds": event.seeds is not None,
+        "seeds": None if seeds is None else list(seeds.ids),
+        "seed_cosines": None if seeds is None else writer.array(seeds.cosines),
+    }
 
 
 def unpack(body: bytes) -> dict[str, object]:

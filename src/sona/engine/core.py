@@ -175,6 +175,7 @@ class SonaEngine(Exchange):
                 found.touched,
                 found.memories is not None,
                 asked.is_embedded,
+                choice.seeds,
             )
             self._journal.append(event, is_acknowledged=False)
             machine.answer(event)
@@ -244,9 +245,9 @@ class SonaEngine(Exchange):
                 self.index()
             asked, found = self._search(query, given, who, began)
             ranking = self._answer(asked, found)
+        memories = found.memories or self._memories
         sources = tuple(
-            Source(item, self._memories.text(item), score)
-            for item, score in zip(ranking.ids, ranking.scores, strict=True)
+            Source(item, memories.text(item), score) for item, score in zip(ranking.ids, ranking.scores, strict=True)
         )
         return Response(
             text=self._machine.words.respond(query, sources, who),
@@ -259,17 +260,18 @@ class SonaEngine(Exchange):
 
     def _search(self, query: str, given: Floats | None, who: Context, began: float) -> tuple[Asked, Found]:
         machine = self._machine
-        embedder, vectors = machine.words.embedder, machine.memories.vectors
+        memories, embedder = machine.memories, machine.words.embedder
+        vectors = memories.vectors
         request, learner = self._asked(machine.words.embed(query) if given is None else given)
         least = self.config.patterns.pattern_confidence
         matches = learner.bank.search(request, _PATTERNS_USED, min_confidence=least)
-        candidates = Candidates(machine.memories.ids, vectors, None, machine.memories.row_of)
+        candidates = Candidates(memories.ids, vectors, None, memories.row_of)
         choice = NOTHING
         if len(vectors):
             choice = learner.score(request, candidates, self.config.context_size).positive()
         touched = tuple(match.pattern.id for match in matches)
         asked = Asked(request, query, who, began, is_embedded=given is None and machine.words.is_built_in)
-        return asked, Found(machine, choice, candidates, touched, vectors, embedder)
+        return asked, Found(machine, choice, candidates, touched, memories, vectors, embedder)
 
     async def aprocess(
         self, query: str, context: Context | None = None, *, vector: npt.ArrayLike | None = None

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sona.checks import Floats, embedding
 from sona.config import SonaConfig
 from sona.engine.candidates import Candidates
-from sona.engine.events import CycleFailed, Dropped, Event, Flushed, Indexed, Shaped
+from sona.engine.events import CycleFailed, DeepFailed, Dropped, Event, Flushed, Indexed, Shaped
 from sona.engine.intake import Intake
 from sona.engine.journal import Journal, read_machine
 from sona.engine.learner import Learner
@@ -108,6 +108,8 @@ class Durable:
         machine, now = self._machine, self._clock()
         if machine.cycle is not None:
             self._happen(CycleFailed(now, "the process ended while it was computed"))
+        if machine.deep_cycle is not None:
+            self._happen(DeepFailed(now, "the process ended while it was computed"))
         if machine.intake.begun:
             self._happen(Dropped(now, machine.intake.begun, is_expired=True))
 
@@ -299,7 +301,8 @@ class Durable:
             if not machine.memories.waiting_count:
                 return 0
             prepared = machine.prepare_index()
-            event = Indexed(self._clock(), None if machine.words.is_built_in else prepared.made)
+            is_built_in = machine.words.is_built_in
+            event = Indexed(self._clock()) if is_built_in else Indexed(self._clock(), prepared.made, prepared.ids)
             with self._log_lock:
                 self._journal.append(event)
                 return machine.index(event, prepared)

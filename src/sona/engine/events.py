@@ -9,6 +9,8 @@ from typing import TypeAlias
 from sona.checks import Floats
 from sona.guard.holdout import Arm
 from sona.loops.background import BackgroundChange
+from sona.loops.deep_cycle import DeepChange
+from sona.memory.recall import Seeds
 from sona.types import QueryTrajectory
 
 
@@ -51,10 +53,12 @@ class Indexed:
     Args:
         at: Seconds.
         vectors: Those a caller's embedder made, shape (n, d); None when the built-in one, which can be run again.
+        ids: Of which memories, n of them; none when the built-in one made them.
     """
 
     at: float
     vectors: Floats | None = None
+    ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +98,7 @@ class Answered:
         touched: Patterns that were used.
         has_memories: Whether what was shown are the engine's own memories.
         is_embedded: Whether the built-in embedder made the request's vector of its words.
+        seeds: What the request activated in the memory graph.
     """
 
     at: float
@@ -103,6 +108,7 @@ class Answered:
     touched: tuple[int, ...] = ()
     has_memories: bool = False
     is_embedded: bool = False
+    seeds: Seeds | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,11 +138,13 @@ class Begun:
         at: Seconds.
         trajectory_id: Its id.
         subject: Who asks.
+        context_ids: Memories it was given, which stay as long as it is open.
     """
 
     at: float
     trajectory_id: int
     subject: str | None = None
+    context_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -234,6 +242,49 @@ class CycleFailed:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class DeepBegun:
+    """A cycle of Loop C took what it works on.
+
+    Args:
+        at: Seconds.
+        force: Whether it runs with fewer memories than it needs.
+        stages: What it is to do, by name.
+    """
+
+    at: float
+    force: bool
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeepEnded:
+    """The cycle of Loop C was computed as far as its time allowed, to be put in force.
+
+    Args:
+        at: Seconds.
+        units: Units of work that were done.
+        change: What was computed; computed again when None.
+    """
+
+    at: float
+    units: int
+    change: DeepChange | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeepFailed:
+    """The cycle of Loop C came to nothing.
+
+    Args:
+        at: Seconds.
+        reason: Why.
+    """
+
+    at: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ModeSet:
     """The guard's mode was changed.
 
@@ -302,12 +353,14 @@ class Reembedded:
         memories: New vectors of all memories, shape (n, d).
         texts: Past requests that have words, m of them.
         requests: Their new vectors, shape (m, d).
+        ids: Of the memories, n of them.
     """
 
     at: float
     memories: Floats
     texts: tuple[str, ...]
     requests: Floats
+    ids: tuple[str, ...]
 
 
 Event: TypeAlias = (
@@ -325,6 +378,9 @@ Event: TypeAlias = (
     | CycleBegun
     | CycleEnded
     | CycleFailed
+    | DeepBegun
+    | DeepEnded
+    | DeepFailed
     | ModeSet
     | RolledBack
     | Decided

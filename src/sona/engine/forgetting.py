@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -34,20 +34,6 @@ class Forgotten:
     amended: int = 0
 
 
-@dataclass(slots=True)
-class _Shelf:
-    # The memories of a log as far as it was read: their order, and which wait for a vector of the embedder.
-    rows: dict[str, None] = field(default_factory=dict)
-    waiting: set[str] = field(default_factory=set)
-
-    def add(self, item: str, has_vector: bool) -> None:
-        self.rows.setdefault(item)
-        (self.waiting.discard if has_vector else self.waiting.add)(item)
-
-    def to_embed(self) -> list[str]:
-        return [item for item in self.rows if item in self.waiting]
-
-
 class Without:
     """A log as it would be had somebody never been there; fed with its entries in their order.
 
@@ -61,7 +47,8 @@ class Without:
         self.erased: list[int] = []
         self.replaced: list[Entry] = []
         self.result = Forgotten()
-        self._all, self._left = _Shelf(), _Shelf()
+        self._all: dict[str, int] = {}  # memories of the whole log, each with the entry that worded it last
+        self._left: dict[str, int] = {}  # the same of what is left
         self._trajectories: set[int] = set()  # theirs
         self._texts: set[str] = set()  # what others asked in words
 
@@ -84,7 +71,7 @@ class Without:
     def _count(self, entry: Entry) -> None:
         done = self.result
         if entry.kind == "remembered":
-            self._remember(entry, self._all)
+            self._all[_id_of(entry)] = entry.seq
             self.result = replace(done, memories=done.memories + 1)
         elif entry.kind == "judged":
             self.result = replace(done, feedbacks=done.feedbacks + 1)
@@ -92,26 +79,20 @@ class Without:
             self._trajectories.add(entry.trajectory_id)
             self.result = replace(done, requests=done.requests + 1)
 
-    def _remember(self, entry: Entry, *shelves: _Shelf) -> None:
-        document = unpack(entry.body)
-        for shelf in shelves:
-            shelf.add(str(document["id"]), document["vector"] is not None)
-
     def _without_memories(self, entry: Entry) -> Entry:
-        lost = self._all.rows.keys() - self._left.rows.keys()
+        lost = self._all.keys() - self._left.keys()
         if entry.kind == "remembered":
-            self._remember(entry, self._all, self._left)
-        elif entry.kind == "indexed":
-            return self._indexed(entry)
+            self._all[_id_of(entry)] = self._left[_id_of(entry)] = entry.seq
         elif entry.kind == "answered":
             return self._answered(entry, lost)
-        elif entry.kind == "reembedded":
-            return _changed(entry, self._reembedded)
-        elif lost and entry.kind == "judged":
-            return _changed(entry, partial(_judged, lost))
         elif lost and entry.kind == "submitted":
             return _submitted(entry, lost)
-        return entry
+        changes: Mapping[str, Callable[[dict[str, object]], None]] = {
+            "indexed": partial(self._reworded, "vectors"),
+            "reembedded": self._reembedded,
+            **({"begun": partial(_begun, lost), "judged": partial(_judged, lost)} if lost else {}),
+        }
+        return _changed(entry, changes[entry.kind]) if entry.kind in changes else entry
 
     def _answered(self, entry: Entry, lost: set[str]) -> Entry:
         document = unpack(entry.body)
@@ -121,29 +102,26 @@ class Without:
             return entry
         return _changed(entry, partial(_shown, lost))
 
-    def _indexed(self, entry: Entry) -> Entry:
-        kept = [item in self._left.waiting for item in self._all.to_embed()]
-        is_complete = self._left.waiting <= self._all.waiting
-        self._all.waiting.clear()
-        self._left.waiting.clear()
-        if all(kept) and is_complete:
-            return entry
-
-        def change(document: dict[str, object]) -> None:
-            vectors = document["vectors"]
-            if isinstance(vectors, np.ndarray):  # with a row missing, the embedder is asked again
-                document["vectors"] = vectors[kept] if is_complete and len(vectors) == len(kept) else None
-
-        return _changed(entry, change)
+    def _reworded(self, vectors: str, document: dict[str, object]) -> None:
+        # Vectors of what others did not say, or not as last worded, go; who replays makes those that are missing.
+        made, ids = document[vectors], _texts_of(document["ids"])
+        if not isinstance(made, np.ndarray):
+            return
+        kept = [self._left.get(item) == self._all.get(item) for item in ids]
+        document[vectors] = made[kept]
+        document["ids"] = [item for item, is_kept in zip(ids, kept, strict=True) if is_kept]
 
     def _reembedded(self, document: dict[str, object]) -> None:
-        memories, requests = document["memories"], document["requests"]
-        texts = _texts_of(document["texts"])
-        if not isinstance(memories, np.ndarray) or not isinstance(requests, np.ndarray):
+        requests, texts = document["requests"], _texts_of(document["texts"])
+        if not isinstance(document["memories"], np.ndarray) or not isinstance(requests, np.ndarray):
             raise StoreError("an event of the log is damaged: vectors are missing")
-        document["memories"] = memories[[item in self._left.rows for item in self._all.rows]]
+        self._reworded("memories", document)
         document["requests"] = requests[[text in self._texts for text in texts]]
         document["texts"] = [text for text in texts if text in self._texts]
+
+
+def _id_of(entry: Entry) -> str:
+    return str(unpack(entry.body)["id"])
 
 
 def _changed(entry: Entry, change: Callable[[dict[str, object]], None]) -> Entry:
@@ -157,6 +135,10 @@ def _shown(lost: set[str], document: dict[str, object]) -> None:
         raise StoreError("an event of the log is damaged: how it was answered is missing")
     serving["common"] = sum(item not in lost for item in items[: int(serving["common"])])
     document["items"] = [item for item in items if item not in lost]
+
+
+def _begun(lost: set[str], document: dict[str, object]) -> None:
+    document["context_ids"] = [item for item in _texts_of(document["context_ids"]) if item not in lost]
 
 
 def _judged(lost: set[str], document: dict[str, object]) -> None:

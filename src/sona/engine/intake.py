@@ -10,7 +10,7 @@ import numpy as np
 from sona.checks import Floats
 from sona.config import SonaConfig
 from sona.engine.candidates import Candidates
-from sona.engine.learner import Scored
+from sona.engine.choice import Scored
 from sona.engine.served import Served, ServedRequests, SharedVectors
 from sona.errors import InvalidValue, StoreError, UnknownTrajectory
 from sona.state import State
@@ -34,6 +34,7 @@ class Intake:
         self._shared = SharedVectors()
         self._submitted: dict[int, None] = {}
         self._begun: dict[int, float] = {}  # trajectories begun by hand and not finished, with their time
+        self._context: dict[int, tuple[str, ...]] = {}  # what those of them that were given memories were given
         self.counts = dict.fromkeys(COUNTS, 0)
 
     def steps(self, scored: Scored, candidates: Candidates) -> tuple[TrajectoryStep, ...]:
@@ -63,17 +64,26 @@ class Intake:
             )
         return served
 
-    def begin(self, trajectory_id: int, now: float) -> None:
-        """Note that a trajectory was begun by hand."""
+    def begin(self, trajectory_id: int, now: float, context_ids: tuple[str, ...] = ()) -> None:
+        """Note that a trajectory was begun by hand, with these memories as context."""
         self.ids.advance(trajectory_id)
         self._begun[trajectory_id] = now
+        if context_ids:
+            self._context[trajectory_id] = context_ids
         if len(self._begun) > self._config.served_capacity:
             self.drop(next(iter(self._begun)), is_expired=True)
 
     def drop(self, trajectory_id: int, *, is_expired: bool) -> None:
         """Note that one begun by hand was finished or given up; one that expired is counted."""
         if self._begun.pop(trajectory_id, None) is not None:
+            self._context.pop(trajectory_id, None)
             self.counts["expired"] += is_expired
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """Ids of what was shown to requests that await feedback, and of what open trajectories were given."""
+        given = (item for items in self._context.values() for item in items)
+        return frozenset({*self.served.awaited, *given})
 
     @property
     def begun(self) -> tuple[int, ...]:
@@ -118,6 +128,7 @@ class Intake:
                 "submitted": np.array(list(self._submitted), np.int64),
                 "begun": np.array(list(self._begun), np.int64),
                 "begun_at": np.array(list(self._begun.values()), np.float64),
+                "contexts": [list(self._context.get(trajectory_id, ())) for trajectory_id in self._begun],
                 "counts": dict(self.counts),
             }
         )
@@ -137,6 +148,10 @@ class Intake:
         intake._submitted = dict.fromkeys(state.wholes("submitted", None).tolist())
         begun = state.wholes("begun", None).tolist()
         intake._begun = dict(zip(begun, state.doubles("begun_at", len(begun)).tolist(), strict=True))
+        contexts = state.listing("contexts")
+        for trajectory_id, context in zip(begun, contexts, strict=True):
+            if isinstance(context, list) and context:
+                intake._context[trajectory_id] = tuple(str(item) for item in context)
         counts = state.mapping("counts")
         for name in COUNTS:
             count = counts.get(name)

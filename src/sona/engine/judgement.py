@@ -34,6 +34,11 @@ class Judgement:
         """Keep a list that is never learned from."""
         self._held_out.append(outcome)
 
+    @property
+    def needed(self) -> frozenset[str]:
+        """Ids of what the lists show that are never learned from."""
+        return frozenset(step.ref for trajectory in self._held_out for step in trajectory.steps if step.ref is not None)
+
     def hear(
         self, served: Served, outcome: QueryTrajectory, unit: str, learner: Learner | None, at: float
     ) -> Testimony | None:

@@ -1,77 +1,34 @@
-"""Everything learned, for vectors of one width: adapters, votes, their calibration, patterns."""
+"""Everything learned, for vectors of one width: adapters, votes, links, their calibration, patterns."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import repeat
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from sona.adapters.base_lora import BaseLoRA
 from sona.adapters.micro_lora import MicroLoRA
 from sona.checks import Floats, setting_whole
 from sona.config import EwcConfig, SonaConfig
 from sona.engine.candidates import Candidates
+from sona.engine.choice import Choice, Scored, recalled, voted
 from sona.errors import ConfigError, LearningError, StoreError
 from sona.guard.rehearsal import Rehearsal, RehearsedList, rehearse
 from sona.loops.background import BackgroundChange, BackgroundLoop
 from sona.loops.coordinator import LoopCheckpoint, LoopCoordinator
+from sona.loops.deep import DeepLoop
+from sona.loops.deep_cycle import DeepChange, DeepResult, DeepSettings
 from sona.loops.instant import InstantLoop, InstantResult
+from sona.memory.associate import AssociativeMemory
 from sona.memory.calibrate import CalibrationCheckpoint, Calibrator, ShownList, Weights
+from sona.memory.recall import PublishedLinks, Seeds, links_from_state, links_state
 from sona.memory.votes import Evidence, Receipt, Showing, VoteCheckpoint, VoteMemory, unit
 from sona.patterns.bank import ReasoningBank
 from sona.retention.ewc import EwcPlusPlus
 from sona.state import State
 from sona.types import QueryTrajectory
-
-_ROUNDING = 1e-6  # a float32 cosine below it is rounding noise
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Scored:
-    """The best candidates, best first: their rows and scores."""
-
-    rows: npt.NDArray[np.intp]
-    scores: Floats
-
-    def positive(self) -> Scored:
-        """Return the candidates that score above 0; without similarity and without a vote, nothing is an answer."""
-        best = slice(int(np.count_nonzero(self.scores > _ROUNDING)))
-        return Scored(self.rows[best], self.scores[best])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Choice:
-    """Both answers to one request.
-
-    Args:
-        frozen: By plain cosine.
-        learned: With everything learned.
-        learning_us: What the learned one took beyond the frozen one, microseconds.
-    """
-
-    frozen: Scored
-    learned: Scored
-    learning_us: float
-
-    def positive(self) -> Choice:
-        """Return both without the candidates that score 0."""
-        return Choice(self.frozen.positive(), self.learned.positive(), self.learning_us)
-
-    @property
-    def is_identical(self) -> bool:
-        """True when both show the same candidates in the same order."""
-        return len(self.frozen.rows) == len(self.learned.rows) == self.common
-
-    @property
-    def common(self) -> int:
-        """How many candidates both begin with."""
-        size = min(len(self.frozen.rows), len(self.learned.rows))
-        differs = np.flatnonzero(self.frozen.rows[:size] != self.learned.rows[:size])
-        return int(differs[0]) if len(differs) else size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,12 +38,12 @@ class LearnerCheckpoint:
     loops: LoopCheckpoint
     votes: VoteCheckpoint
     calibration: CalibrationCheckpoint
+    links: PublishedLinks | None = None
 
     def state(self) -> State:
         """Return it as a state tree."""
-        return State(
-            {"loops": self.loops.state(), "votes": self.votes.state(), "calibration": self.calibration.state()}
-        )
+        parts = {"loops": self.loops.state(), "votes": self.votes.state(), "calibration": self.calibration.state()}
+        return State({**parts, "published": links_state(self.links)})
 
     @classmethod
     def from_state(cls, state: State) -> LearnerCheckpoint:
@@ -95,6 +52,7 @@ class LearnerCheckpoint:
             LoopCheckpoint.from_state(state.child("loops")),
             VoteCheckpoint.from_state(state.child("votes")),
             CalibrationCheckpoint.from_state(state.child("calibration")),
+            links_from_state(state.child("published")),
         )
 
 
@@ -123,6 +81,8 @@ class Learner:
         self.loops = LoopCoordinator(InstantLoop(micro, ewc, config.instant()), background)
         self.votes = VoteMemory(hidden_dim, config.votes)
         self.calibrator = Calibrator(config.votes)
+        self.associations = AssociativeMemory(hidden_dim, config.graph)
+        self.deep = DeepLoop(_deep_settings(config))
         self.rejected_lists = 0
 
     @property
@@ -151,15 +111,20 @@ class Learner:
         """
         asked = unit(x)
         plain = candidates.cosines(asked)
-        frozen = _best(plain, k)
+        nearest = Scored.best(plain, max(k, self.config.graph.seeds))
+        frozen = nearest.first(k)
         began = time.perf_counter()
         heading = self._heading(asked, self.calibrator.weights)
         scores = plain if heading is asked else candidates.cosines(heading)
         evidence = self.votes.look_up(asked) if self.config.use_votes else None
         if evidence is not None and evidence.items:
-            scores = _voted(scores, evidence, candidates.row_of, self.calibrator.weights)
-        learned = frozen if scores is plain else _best(scores, k)
-        return Choice(frozen, learned, (time.perf_counter() - began) * 1e6)
+            scores = voted(scores, evidence, candidates.row_of, self.calibrator.weights)
+        seeds = nearest.seeds(candidates.ids, self.config.graph.seeds) if self.config.use_graph else None
+        weights = self.calibrator.weights
+        if seeds is not None and (weights.similar or weights.linked):
+            scores = recalled(scores, self.associations.recall(seeds, candidates.ids, len(plain)), weights)
+        learned = frozen if scores is plain else Scored.best(scores, k)
+        return Choice(frozen, learned, (time.perf_counter() - began) * 1e6, seeds)
 
     def _heading(self, asked: Floats, weights: Weights) -> Floats:
         if not (weights.micro or weights.base):
@@ -169,8 +134,13 @@ class Learner:
         heading: Floats = asked + np.float32(weights.micro) * micro + np.float32(weights.base) * base
         return heading
 
-    def shown(self, outcome: QueryTrajectory) -> ShownList:
-        """Return what calibration is to know of a list, as things are before the list is learned from."""
+    def shown(self, outcome: QueryTrajectory, seeds: Seeds | None = None) -> ShownList:
+        """Return what calibration is to know of a list, as things are before the list is learned from.
+
+        Args:
+            outcome: The list.
+            seeds: What its request activated.
+        """
         asked = unit(outcome.query_embedding)
         vectors = unit(np.array([step.activations for step in outcome.steps], np.float32))
         adapters = self.loops.adapters
@@ -178,7 +148,10 @@ class Learner:
         evidence = self.votes.look_up(asked) if self.config.use_votes else None
         taken, passed = self._evidence_rows(evidence, [step.ref or "" for step in outcome.steps])
         is_known = evidence is not None and evidence.is_known
-        return ShownList(vectors @ asked, taken, passed, vectors @ micro, vectors @ base, is_known)
+        items = [step.ref or "" for step in outcome.steps]
+        activation = None if seeds is None else self.associations.activation(seeds, items)
+        similar, linked = (None, None) if activation is None else activation
+        return ShownList(vectors @ asked, taken, passed, vectors @ micro, vectors @ base, is_known, similar, linked)
 
     def _evidence_rows(self, evidence: Evidence | None, items: Sequence[str]) -> tuple[Floats, Floats]:
         if evidence is None:
@@ -186,23 +159,37 @@ class Learner:
             return empty, empty
         return evidence.rows(items)
 
-    def learn(self, outcome: QueryTrajectory, *, text: str | None, replaces: Receipt | None) -> Receipt | None:
-        """Learn from one finished request: calibration, votes, Loop A; return the vote memory's receipt.
+    def learn(
+        self,
+        outcome: QueryTrajectory,
+        *,
+        at: float,
+        text: str | None = None,
+        replaces: Receipt | None = None,
+        seeds: Seeds | None = None,
+    ) -> Receipt | None:
+        """Learn from one finished request: calibration, votes, links, Loop A; return the vote memory's receipt.
 
         Args:
             outcome: The request, its steps and what they earned.
+            at: Seconds.
             text: The request in words, if it had any.
             replaces: What the vote memory recorded for the earlier version of an amended outcome.
+            seeds: What the request activated in the memory graph.
         """
+        if not self.config.learns_instantly:
+            self.loops.on_trajectory(outcome)
+            return None
         if outcome.steps and all(step.reward is not None for step in outcome.steps):
-            self._calibrate(outcome)
+            self._calibrate(outcome, seeds)
         if replaces is not None:
             self.votes.withdraw(replaces)
         receipt = self._vote(outcome, text)
+        self._link(outcome, at)
         self.loops.on_trajectory(outcome)
         return receipt
 
-    def _calibrate(self, outcome: QueryTrajectory) -> None:
+    def _calibrate(self, outcome: QueryTrajectory, seeds: Seeds | None) -> None:
         # A list counts once: amended, it is learned over again as long as no other list came since.
         worths = [_worth(step.reward or 0.0, self.config.quality_threshold) for step in outcome.steps]
         rewards = np.array(worths, np.float32)
@@ -211,15 +198,30 @@ class Learner:
             if earlier is not None and any(step.reward is not None for step in earlier.steps):
                 self.calibrator.amend(rewards, key=outcome.id)
             else:
-                self.calibrator.learn(self.shown(outcome), rewards, key=outcome.id)
+                self.calibrator.learn(self.shown(outcome, seeds), rewards, key=outcome.id)
         except LearningError:
             self.rejected_lists += 1
 
-    def learn_trajectory(self, trajectory: QueryTrajectory) -> InstantResult:
-        """Learn from a request that was served elsewhere: votes of the steps that name an item, Loop A."""
+    def learn_trajectory(self, trajectory: QueryTrajectory, *, at: float) -> InstantResult:
+        """Learn from a request that was served elsewhere: votes and links of the steps that name an item, Loop A."""
         result = self.loops.on_trajectory(trajectory)
-        self._vote(trajectory, None)
+        if self.config.learns_instantly:
+            self._vote(trajectory, None)
+            self._link(trajectory, at)
         return result
+
+    def _link(self, outcome: QueryTrajectory, at: float) -> None:
+        # Amended, an outcome strengthens what it names anew; what it strengthened before fades by itself.
+        if not self.config.use_graph:
+            return
+        showings = _showings(outcome, np.ones(1, np.float32), self.config.quality_threshold)
+        before = outcome.supersedes
+        if before is not None:
+            known = {step.ref for step in before.steps if step.reward}
+            showings = [showing for showing in showings if showing.reward > 0.0 and showing.item not in known]
+        if showings:
+            vectors = {step.ref or "": step.activations for step in outcome.steps}
+            self.associations.record(vectors, showings, now=at)
 
     def _vote(self, outcome: QueryTrajectory, text: str | None) -> Receipt | None:
         showings = _showings(outcome, self.calibrator.weights.examined, self.config.quality_threshold)
@@ -227,15 +229,24 @@ class Learner:
             return None
         return self.votes.record(outcome.query_embedding, showings, text, subject=outcome.subject)
 
+    def reorganise(self, change: DeepChange, protected: Collection[str]) -> DeepResult:
+        """Put a cycle of Loop C in force; see `DeepLoop.commit`."""
+        result = self.deep.commit(change, self.associations, self.bank, protected=protected)
+        if self.config.deep.merge_tasks and change.is_finished:
+            result = replace(result, tasks_merged=self.loops.merge_tasks())
+        return result
+
     def checkpoint(self) -> LearnerCheckpoint:
         """Return everything that decides answers now, to come back to; patterns and waiting requests go on."""
-        return LearnerCheckpoint(self.loops.checkpoint(), self.votes.checkpoint(), self.calibrator.checkpoint())
+        votes, calibration = self.votes.checkpoint(), self.calibrator.checkpoint()
+        return LearnerCheckpoint(self.loops.checkpoint(), votes, calibration, self.associations.links)
 
     def restore(self, checkpoint: LearnerCheckpoint) -> None:
         """Answer as at `checkpoint` again."""
         self.loops.restore(checkpoint.loops)
         self.votes.restore(checkpoint.votes)
         self.calibrator.restore(checkpoint.calibration)
+        self.associations.links = checkpoint.links
 
     def reembedded(self, hidden_dim: int, vector_of: Mapping[str, Floats]) -> Learner:
         """Return a learner for vectors of another embedder: votes of requests with words stay, the rest starts anew.
@@ -283,6 +294,8 @@ class Learner:
                 "loops": self.loops.state(),
                 "votes": self.votes.state(),
                 "calibration": self.calibrator.state(),
+                "associations": self.associations.state(),
+                "deep": self.deep.state(),
                 "rejected_lists": self.rejected_lists,
             }
         )
@@ -298,10 +311,16 @@ class Learner:
         learner.loops = LoopCoordinator.from_state(state.child("loops"), config.instant(), config.background())
         learner.votes = VoteMemory.from_state(state.child("votes"), config.votes)
         learner.calibrator = Calibrator.from_state(state.child("calibration"), config.votes)
+        learner.associations = AssociativeMemory.from_state(state.child("associations"), config.graph)
+        learner.deep = DeepLoop.from_state(state.child("deep"), learner.deep.settings)
         learner.rejected_lists = state.whole("rejected_lists")
         if learner.micro.hidden_dim != learner.hidden_dim or learner.votes.hidden_dim != learner.hidden_dim:
             raise StoreError("saved state: the parts of the learner differ in width")
         return learner
+
+
+def _deep_settings(config: SonaConfig) -> DeepSettings:
+    return DeepSettings(config.deep, config.dreams, config.phi, config.consolidation)
 
 
 def _base_rank(config: SonaConfig, hidden_dim: int) -> int:
@@ -320,28 +339,6 @@ def _ewc_config(config: SonaConfig, param_count: int) -> EwcConfig:
             f"ewc.param_count: the micro adapter has {param_count} parameters, got {config.ewc.param_count}"
         )
     return config.ewc
-
-
-def _voted(scores: Floats, evidence: Evidence, row_of: Mapping[str, int], weights: Weights) -> Floats:
-    rows = np.fromiter(map(row_of.get, evidence.items, repeat(-1)), np.intp, len(evidence.items))
-    found = np.flatnonzero((rows >= 0) & (rows < len(scores)))
-    if not len(found):
-        return scores
-    rows = rows[found]
-    shifted = scores.copy()
-    shifted[rows] += weights.votes(evidence.taken[found], evidence.passed[found])
-    return shifted
-
-
-def _best(scores: Floats, k: int) -> Scored:
-    # Best first; equal scores in the order the candidates came, so that a ranking never depends on chance.
-    if k < len(scores):
-        least = np.partition(scores, len(scores) - k)[len(scores) - k]
-        rows = np.flatnonzero(scores >= least)
-    else:
-        rows = np.arange(len(scores))
-    rows = rows[np.argsort(-scores[rows], kind="stable")][:k]
-    return Scored(rows, scores[rows])
 
 
 def _worth(reward: float, floor: float) -> float:

@@ -69,7 +69,7 @@ class Learning(Accountable):
         with self._log_lock:
             builder.id = self._intake.ids.next()  # after every check: what is refused uses up no id
             now = self._clock()
-            self._happen_now(Begun(now, builder.id, subject))
+            self._happen_now(Begun(now, builder.id, subject, builder.context_ids))
             self._open.add(builder, now)
         return builder
 

@@ -6,11 +6,8 @@ What is served, learned, rolled back or forgotten goes through here, live and wh
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
 
-from sona.checks import Floats
 from sona.config import SonaConfig
 from sona.engine.events import (
     Answered,
@@ -19,6 +16,9 @@ from sona.engine.events import (
     CycleEnded,
     CycleFailed,
     Decided,
+    DeepBegun,
+    DeepEnded,
+    DeepFailed,
     Dropped,
     Event,
     Flushed,
@@ -34,32 +34,25 @@ from sona.engine.events import (
     Ticked,
     Touched,
 )
-from sona.engine.intake import Intake, amended, require_shown
-from sona.engine.judgement import Judgement, unit_of
+from sona.engine.intake import Intake
+from sona.engine.judgement import Judgement
+from sona.engine.knowledge import Knowledge
 from sona.engine.learner import Learner
 from sona.engine.memories import Memories
-from sona.engine.served import Accepted, Served
-from sona.engine.versions import Versions
-from sona.engine.words import Prepared, Words
-from sona.errors import InvalidValue, SonaError, StateError, StoreError, UnknownTrajectory
-from sona.guard.guard import Guard
+from sona.engine.words import Words
+from sona.errors import SonaError, StateError, StoreError
 from sona.guard.rehearsal import Rehearsal
 from sona.loops.background import BackgroundChange, BackgroundResult
 from sona.loops.cycle import Cycle
-from sona.loops.instant import InstantResult
+from sona.loops.deep import DeepLoop
+from sona.loops.deep_cycle import DeepChange, DeepCycle, DeepResult
 from sona.state import State
-from sona.text.embed import LsaEmbedder
-from sona.types import FeedbackOutcome, FeedbackResult, QueryTrajectory
 
-_HELD_OUT = 500  # lists that are never learned from, kept to judge what Loop B proposes
+_REFUSED = Judged | Submitted | CycleBegun | CycleEnded | DeepBegun | DeepEnded | RolledBack
 
 
-class Machine:
-    """Everything an engine knows; changed by events alone.
-
-    Whoever calls takes turns. Events that end a request (`answer`) may come while another one is being learned
-    from: they touch nothing that learning reads.
-    """
+class Machine(Knowledge):
+    """Everything an engine knows, one event after the other."""
 
     def __init__(self, config: SonaConfig, words: Words, key: bytes) -> None:
         """Know nothing.
@@ -69,26 +62,9 @@ class Machine:
             words: Embedder and responder.
             key: Secret of the assignment to arms.
         """
-        self.config = config
-        self.words, self.key = words, key
-        self.began_built_in = words.is_built_in
-        self.successor: Words | None = None  # takes over where the log says that another embedder did
-        self.memories = Memories()
-        self.intake = Intake(config)
-        self.judgement = Judgement(Guard(config.guard, key), config.guard.alpha)
-        self.learner = None if config.hidden_dim is None else Learner(config.hidden_dim, config)
+        super().__init__(config, words, key)
         self.cycle: Cycle | None = None
-        self._touched: deque[Touched] = deque()
-
-    @property
-    def guard(self) -> Guard:
-        """What limits what learning may cost."""
-        return self.judgement.guard
-
-    @property
-    def versions(self) -> Versions:
-        """The versions committed so far."""
-        return self.judgement.versions
+        self.deep_cycle: DeepCycle | None = None
 
     # -- one event after the other ---------------------------------------------------------------------------------
 
@@ -111,7 +87,7 @@ class Machine:
         try:
             self._apply(event, seq)
         except SonaError:
-            if not isinstance(event, Judged | Submitted | CycleBegun | CycleEnded | RolledBack):
+            if not isinstance(event, _REFUSED):
                 raise
 
     def _apply(self, event: Event, seq: int) -> None:  # noqa: C901, PLR0912 - one line per event is what it is
@@ -127,7 +103,7 @@ class Machine:
             case Judged():
                 self.learn(event, self.accept(event))
             case Begun():
-                self.intake.begin(event.trajectory_id, event.at)
+                self.intake.begin(event.trajectory_id, event.at, event.context_ids)
             case Dropped():
                 self.drop(event)
             case Submitted():
@@ -144,6 +120,12 @@ class Machine:
                 self.end_cycle(event, seq)
             case CycleFailed():
                 self.cycle = None
+            case DeepBegun():
+                self.begin_deep(event)
+            case DeepEnded():
+                self.end_deep(event)
+            case DeepFailed():
+                self.deep_cycle = None
             case ModeSet():
                 self.guard.set_mode(event.mode)
             case RolledBack():
@@ -155,151 +137,7 @@ class Machine:
             case Decided():
                 pass
 
-    def settle(self) -> None:
-        """Count the accesses of patterns that requests left behind."""
-        while self._touched and self.learner is not None:
-            event = self._touched.popleft()
-            self.learner.bank.touch(event.patterns, now=event.at)
-
-    # -- words and requests ----------------------------------------------------------------------------------------
-
-    def shape(self, event: Shaped) -> None:
-        """Decide the width of embeddings."""
-        if self.learner is None:
-            self.learner = Learner(event.width, self.config)
-
-    def remember(self, event: Remembered) -> str:
-        """Keep a text."""
-        return self.memories.add(event.text, event.id, event.vector)
-
-    def prepare_index(self, vectors: Floats | None = None) -> Prepared:
-        """Return what indexing the waiting memories makes of them; nothing changes before `index`."""
-        return self.words.prepare(self.memories, vectors)
-
-    def index(self, event: Indexed, prepared: Prepared | None = None) -> int:
-        """Give waiting memories their vectors; return how many were embedded."""
-        done = prepared or self.prepare_index(event.vectors)
-        self.words.embedder = done.embedder
-        self.memories.publish(done.vectors)
-        if done.is_refit and self.learner is not None:
-            self.learner.votes.re_embed(done.embedder.embed)
-        return done.count
-
-    def answer(self, event: Answered) -> None:
-        """Hold an answered request until its feedback comes."""
-        self.intake.hold(Served(event.trajectory, event.text, event.at, event.serving))
-        self.guard.served(event.serving.arm, is_compared=event.serving.is_compared)
-        if event.touched:
-            self._touched.append(Touched(event.at, event.touched))
-
-    def drop(self, event: Dropped) -> None:
-        """Give up trajectories that were begun by hand."""
-        for trajectory_id in event.trajectory_ids:
-            self.intake.drop(trajectory_id, is_expired=event.is_expired)
-
-    # -- feedback --------------------------------------------------------------------------------------------------
-
-    def accept(self, event: Judged) -> Accepted:
-        """Give feedback its place: what it says is known from here on, and what it teaches is for `learn`.
-
-        Raises:
-            UnknownTrajectory: its request is not held; counted.
-            InvalidValue: it names what was not shown.
-        """
-        self.intake.expire(event.at)
-        try:
-            served = self.intake.find(event.trajectory_id, event.at)
-        except InvalidValue:
-            self.intake.counts["unknown"] += 1
-            raise
-        outcome = self._outcome(event, served)
-        if outcome is None:
-            self.intake.counts["repeated"] += 1
-            return Accepted(served, None)
-        why_not = self._why_not(served)
-        known = replace(outcome, supersedes=None)
-        self.intake.served.renew(replace(served, outcome=known, is_learned=why_not is None))
-        self.intake.counts["feedbacks" if served.outcome is None else "amended"] += 1
-        return Accepted(served, outcome, why_not)
-
-    def _outcome(self, event: Judged, served: Served) -> QueryTrajectory | None:
-        return None if self.intake.is_submitted(event.trajectory_id) else amended(served, event.rewards, event.quality)
-
-    def asker_of(self, event: Judged) -> str | None:
-        """Return who asked what this feedback is for; None when nobody knows.
-
-        Raises:
-            InvalidValue: the feedback names what was not shown; it is not for the log.
-        """
-        try:
-            served = self.intake.find(event.trajectory_id, event.at)
-        except UnknownTrajectory:
-            return None
-        require_shown(served.trajectory, event.rewards or {})
-        return served.trajectory.subject
-
-    def _why_not(self, served: Served) -> str | None:
-        if served.outcome is not None:
-            return None if served.is_learned else "the first feedback for it was not learned from"
-        if served.serving.is_held_out:
-            return "it is held out, to compare with what was learned"
-        return self._refusal(served.trajectory.subject)
-
-    def _refusal(self, subject: str | None) -> str | None:
-        if self.guard.mode == "off":
-            return "learning is switched off"
-        if self.guard.influence.admit(subject):
-            return None
-        self.intake.counts["limited"] += 1
-        return "its subject has given more than its share of recent lessons"
-
-    def learn(self, event: Judged, accepted: Accepted) -> FeedbackResult:
-        """Learn what accepted feedback teaches, and let it testify for or against what was learned so far."""
-        self.settle()
-        served, outcome = accepted.served, accepted.outcome
-        if outcome is None:
-            return FeedbackResult(event.trajectory_id, FeedbackOutcome.REPEATED)
-        self.shape(Shaped(event.at, outcome.hidden_dim))
-        unit = unit_of(outcome.subject, served.text, outcome.query_embedding)
-        version = self.versions.in_force
-        testimony = self.judgement.hear(served, outcome, unit, self.learner, event.at)
-        if self.versions.in_force != version:
-            self._embed_requests_again()
-        receipt, credited = None, []
-        if accepted.why_not is None and self.learner is not None:
-            receipt = self.learner.learn(outcome, text=served.text, replaces=served.receipt)
-            credited = [] if receipt is None else [showing.item for showing in receipt.showings if showing.reward > 0.0]
-        elif served.serving.is_held_out and served.outcome is None:
-            self.judgement.hold_out(replace(outcome, supersedes=None))
-        held = self.intake.served.get(event.trajectory_id)
-        if held is not None:
-            self.intake.served.renew(replace(held, receipt=receipt, testimony=testimony))
-        kind = FeedbackOutcome.LEARNED if served.outcome is None else FeedbackOutcome.AMENDED
-        if accepted.why_not is not None:
-            kind = FeedbackOutcome.RECORDED
-        return FeedbackResult(event.trajectory_id, kind, tuple(credited), accepted.why_not)
-
-    # -- trajectories by hand --------------------------------------------------------------------------------------
-
-    def submit(self, event: Submitted) -> InstantResult:
-        """Learn from a finished trajectory; one that was learned from before counts once."""
-        self.settle()
-        trajectory = event.trajectory
-        if not self.intake.submit(trajectory.id):
-            self.intake.counts["repeated"] += 1
-            return InstantResult(False, False, 0, f"trajectory {trajectory.id} was learned from before")
-        self.intake.counts["submitted"] += 1
-        self.shape(Shaped(event.at, trajectory.hidden_dim))
-        refusal = self._refusal(trajectory.subject)
-        if refusal is not None or self.learner is None:
-            return InstantResult(False, False, 0, refusal)
-        return self.learner.learn_trajectory(trajectory)
-
-    def flush(self) -> None:
-        """Apply waiting signals."""
-        self.settle()
-        if self.learner is not None:
-            self.learner.loops.instant.flush()
+    # -- Loop B and versions
 
     def is_tick_due(self, now: float) -> bool:
         """Return True when a tick would change anything beside Loop B."""
@@ -339,16 +177,56 @@ class Machine:
         change = event.change or learner.loops.compute(cycle)
         return self.judgement.commit(learner, change, rehearsal or self.rehearse(change), at=event.at, seq=seq)
 
+    # -- Loop C ----------------------------------------------------------------------------------------------------
+
+    def begin_deep(self, event: DeepBegun) -> DeepCycle:
+        """Take what a cycle of Loop C works on, or raise StateError when nothing was seen yet."""
+        self.settle()
+        if self.learner is None:
+            raise StateError("nothing was seen yet; there is nothing to reorganise")
+        cycle = self._deep_cycle(self.learner.deep, self.learner, event)
+        self.deep_cycle = cycle if cycle.reason is None else None
+        return cycle
+
+    def _deep_cycle(self, loop: DeepLoop, learner: Learner, event: DeepBegun) -> DeepCycle:
+        protected, stages = self._protected(learner), event.stages
+        return loop.begin(
+            learner.associations, learner.bank, now=event.at, protected=protected, stages=stages, force=event.force
+        )
+
+    def end_deep(self, event: DeepEnded) -> DeepResult:
+        """Put a cycle of Loop C in force; what is not given with it is computed here."""
+        self.settle()
+        learner, cycle = self.learner, self.deep_cycle
+        if learner is None or cycle is None:
+            raise StateError("no cycle of Loop C is in progress")
+        self.deep_cycle = None
+        change = event.change or learner.deep.compute(cycle, units=event.units)
+        result = learner.reorganise(change, self._protected(learner))
+        gone = {old: new for old, new in result.gone.items() if old in self.memories}
+        if gone:
+            self.memories = self.memories.without(gone)
+        return result
+
+    def plan(self, event: DeepBegun) -> DeepChange:
+        """Return what a cycle of Loop C would do from its beginning, without limit; nothing changes."""
+        self.settle()
+        if self.learner is None:
+            raise StateError("nothing was seen yet; there is nothing to reorganise")
+        fresh = DeepLoop(self.learner.deep.settings)
+        return fresh.compute(self._deep_cycle(fresh, self.learner, event))
+
+    def _protected(self, learner: Learner) -> frozenset[str]:
+        # Somebody else's items are not ours to remove; what a request awaits feedback for, or is judged by, stays.
+        own = self.memories
+        foreign = (name for name in learner.associations.graph.ids if name not in own)
+        return frozenset({*foreign, *own.waiting, *self.intake.needed, *self.judgement.needed})
+
     def roll_back(self, event: RolledBack) -> None:
         """Put an earlier version in force, or raise InvalidValue when there is none or its state is not kept."""
         self.settle()
         self.judgement.roll_back(self.learner, event.version, at=event.at, reason=event.reason)
         self._embed_requests_again()
-
-    def _embed_requests_again(self) -> None:
-        # Votes that came back have the vectors of their day; the built-in embedder may have been fitted anew since.
-        if self.learner is not None and isinstance(self.words.embedder, LsaEmbedder) and self.words.embedder.is_fitted:
-            self.learner.votes.re_embed(self.words.embedder.embed)
 
     # -- another embedder ------------------------------------------------------------------------------------------
 
@@ -356,11 +234,13 @@ class Machine:
         """Take over the vectors of another embedder; what was learned of words stays, what of vectors starts anew."""
         self.settle()
         self.words = self.successor or self.words
-        self.memories.replace_vectors(event.memories)
+        known = dict(zip(event.ids, event.memories, strict=True))
+        self.memories.replace_vectors(self.memories.made_anew(self.words.embedder.embed, known))
         self.judgement.begin_anew()
         if self.learner is not None:
-            width = event.memories.shape[1] or self.learner.hidden_dim
+            width = self.memories.width or self.learner.hidden_dim
             self.learner = self.learner.reembedded(width, dict(zip(event.texts, event.requests, strict=True)))
+            self._associate()
 
     # -- state -----------------------------------------------------------------------------------------------------
 

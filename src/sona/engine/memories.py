@@ -20,21 +20,25 @@ class Embedded:
     Args:
         vectors: Of all memories, unit length, shape (n, d).
         made: Of those that were embedded just now, as the embedder made them, shape (m, d).
+        ids: Of which memories, m of them.
     """
 
     vectors: Floats
     made: Floats
+    ids: tuple[str, ...] = ()
 
 
 class Memories:
     """Texts by id, in the order they came; a text remembered twice is one memory.
 
-    Vectors are unit length. A memory waits until vectors are published.
+    Vectors are unit length. A memory waits until vectors are published. One that was merged into another leaves its
+    id behind, which stands for the other from then on.
     """
 
     def __init__(self) -> None:
         """Start empty."""
         self._row_of: dict[str, int] = {}
+        self._merged: dict[str, str] = {}  # id of one that was merged -> id of the one it is part of; in _row_of, too
         self._id_of_text: dict[str, str] = {}
         self._texts: list[str] = []
         self._ids: tuple[str, ...] = ()
@@ -47,13 +51,19 @@ class Memories:
         return len(self._texts)
 
     def __contains__(self, id: str) -> bool:  # noqa: A002 - the memory's own word for it
-        """Return True when a memory has this id."""
+        """Return True when a memory has this id, or had it before it was merged."""
         return id in self._row_of
 
     @property
     def waiting_count(self) -> int:
         """Memories that have no vector yet."""
         return len(self._unindexed)
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Ids of memories that have no vector, or not that of their present words."""
+        ids = self.ids
+        return tuple(ids[row] for row in sorted(self._unindexed))
 
     @property
     def needs_words(self) -> bool:
@@ -63,9 +73,10 @@ class Memories:
     @property
     def ids(self) -> tuple[str, ...]:
         """Ids in row order."""
-        ids = self._ids
-        if len(ids) != len(self._row_of):  # ids only ever grow, and another thread may be adding one
-            ids = self._ids = tuple(self._row_of)
+        ids, merged = self._ids, self._merged
+        if len(ids) != len(self._row_of) - len(merged):  # ids only ever grow, and another thread may be adding one
+            names = tuple(self._row_of)
+            ids = self._ids = tuple(name for name in names if name not in merged) if merged else names
         return ids
 
     @property
@@ -85,7 +96,7 @@ class Memories:
 
     @property
     def row_of(self) -> Mapping[str, int]:
-        """Row of each id; ids only ever join it."""
+        """Row of each id, those of merged memories included; ids only ever join it."""
         return self._row_of
 
     def row(self, id: str) -> int:  # noqa: A002 - the memory's own word for it
@@ -113,6 +124,9 @@ class Memories:
         row_vector = None if given is None else unit(vector(given, what="vector"))
         id = self.id_for(text, id)  # noqa: A001
         row = self._row_of.get(nonempty_text(id, "id"))
+        if self._merged.pop(id, None) is not None:  # it is a memory of its own again
+            row = None
+            del self._row_of[id]
         if row is None:
             row = len(self._texts)
             self._texts.append(text)
@@ -153,8 +167,19 @@ class Memories:
             number += 1
         return f"m{number}"
 
-    def embedded(self, embed: Callable[[Sequence[str]], Floats], *, anew: bool = False) -> Embedded:
+    def embedded(
+        self,
+        embed: Callable[[Sequence[str]], Floats],
+        *,
+        anew: bool = False,
+        known: Mapping[str, Floats] | None = None,
+    ) -> Embedded:
         """Return the vectors of all memories, the waiting ones or all of them `anew` made by `embed`.
+
+        Args:
+            embed: Returns one vector per text, shape (n, d).
+            anew: Whether those that have a vector get another one.
+            known: Vectors by id that `embed` made before and need not make again.
 
         Raises:
             DimensionMismatch: the vectors differ in width.
@@ -165,9 +190,7 @@ class Memories:
         nothing = np.zeros((0, 0), np.float32)
         if not rows:
             return Embedded(self._vectors, nothing)
-        made = matrix(embed([self._texts[row] for row in to_embed])) if to_embed else nothing
-        if len(made) != len(to_embed):
-            raise InvalidValue(f"embedder: expected {len(to_embed)} vectors, got {len(made)}")
+        made = self._made(to_embed, embed, known or {}) if to_embed else nothing
         width = made.shape[1] if to_embed else self._given[rows[0]].shape[0]
         fresh = np.zeros((len(self._texts), width), np.float32)
         if len(self._vectors):
@@ -178,12 +201,31 @@ class Memories:
         if to_embed:
             fresh[to_embed] = unit(made)
         fresh.flags.writeable = False
-        return Embedded(fresh, made)
+        ids = self.ids
+        return Embedded(fresh, made, tuple(ids[row] for row in to_embed))
+
+    def _made(
+        self, rows: Sequence[int], embed: Callable[[Sequence[str]], Floats], known: Mapping[str, Floats]
+    ) -> Floats:
+        ids = self.ids
+        unknown = [row for row in rows if ids[row] not in known]
+        fresh = matrix(embed([self._texts[row] for row in unknown])) if unknown else np.zeros((0, 0), np.float32)
+        if len(fresh) != len(unknown):
+            raise InvalidValue(f"embedder: expected {len(unknown)} vectors, got {len(fresh)}")
+        if len(unknown) == len(rows):
+            return fresh
+        made = {**known, **{ids[row]: row_vector for row, row_vector in zip(unknown, fresh, strict=True)}}
+        width = len(made[ids[rows[0]]])
+        return np.stack([vector(made[ids[row]], width, "memory vector") for row in rows])
 
     def publish(self, vectors: Floats) -> None:
         """Let `vectors`, shape (n, d), be those of all memories; none waits any more."""
         self._vectors = vectors
         self._unindexed.clear()
+
+    def made_anew(self, embed: Callable[[Sequence[str]], Floats], known: Mapping[str, Floats]) -> Floats:
+        """Return vectors of all memories, shape (n, d): those `known` by id, the others made by `embed`."""
+        return self._made(range(len(self)), embed, known) if len(self) else np.zeros((0, 0), np.float32)
 
     def replace_vectors(self, vectors: Floats) -> None:
         """Take over the vectors of another embedder, shape (n, d); those the caller had given are gone.
@@ -198,6 +240,31 @@ class Memories:
         self._given.clear()
         self.publish(fresh)
 
+    def without(self, gone: Mapping[str, str | None]) -> Memories:
+        """Return the memories without some of them; these stay as they are, for whoever reads them.
+
+        Args:
+            gone: Ids of those that go, each with the id of the one that it was merged into, or None.
+        """
+        left = Memories()
+        kept = [row for row, id in enumerate(self.ids) if id not in gone]  # noqa: A001
+        new_row = {row: place for place, row in enumerate(kept)}
+        left._texts = [self._texts[row] for row in kept]
+        left._row_of = {self.ids[row]: place for row, place in new_row.items()}
+        for id, text in zip(left._row_of, left._texts, strict=True):  # noqa: A001
+            left._id_of_text.setdefault(text, id)
+        merged = {**self._merged, **{old: new for old, new in gone.items() if new is not None}}
+        for old in merged:
+            end = _end(old, merged)
+            if end in left._row_of and old not in left._row_of:
+                left._merged[old] = end
+        left._row_of.update({old: left._row_of[new] for old, new in left._merged.items()})
+        left._vectors = self._vectors[[row for row in kept if row < len(self._vectors)]]
+        left._vectors.flags.writeable = False
+        left._unindexed = {new_row[row] for row in self._unindexed if row in new_row}
+        left._given = {new_row[row]: given for row, given in self._given.items() if row in new_row}
+        return left
+
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
         given = sorted(self._given)
@@ -205,6 +272,8 @@ class Memories:
         return State(
             {
                 "ids": list(self.ids),
+                "merged": list(self._merged),
+                "merged_into": list(self._merged.values()),
                 "texts": list(self._texts),
                 "vectors": self._vectors,
                 "unindexed": np.array(sorted(self._unindexed), np.int64),
@@ -227,6 +296,11 @@ class Memories:
         memories._row_of = {id: row for row, id in enumerate(ids)}  # noqa: A001
         for id, text in zip(ids, memories._texts, strict=True):  # noqa: A001
             memories._id_of_text.setdefault(text, id)
+        merged, into = state.texts("merged"), state.texts("merged_into")
+        if len(merged) != len(into) or any(new not in memories._row_of for new in into):
+            raise StoreError("saved state: memories/merged names what is not there")
+        memories._merged = dict(zip(merged, into, strict=True))
+        memories._row_of.update({old: memories._row_of[new] for old, new in memories._merged.items()})
         memories._vectors = state.floats("vectors", None, None)
         memories._vectors.flags.writeable = False
         memories._unindexed = set(state.wholes("unindexed", None).tolist())
@@ -234,3 +308,10 @@ class Memories:
         given = state.floats("given", len(given_rows), None)
         memories._given = dict(zip(given_rows, given, strict=True))
         return memories
+
+
+def _end(id: str, merged: Mapping[str, str]) -> str:  # noqa: A002
+    # What was merged into something that was merged itself is part of the last of them.
+    while id in merged:
+        id = merged[id]  # noqa: A001
+    return id

@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 
-from sona.config import BoundaryConfig, EwcConfig, GuardConfig, PatternConfig, SonaConfig, VoteConfig
+from sona.config import (
+    BoundaryConfig,
+    ConsolidationConfig,
+    DeepConfig,
+    DreamConfig,
+    EwcConfig,
+    GraphConfig,
+    GuardConfig,
+    PatternConfig,
+    PhiConfig,
+    ScheduleConfig,
+    SonaConfig,
+    VoteConfig,
+)
 from sona.errors import ConfigError, StoreError
 from sona.state import Plain, State
+
+_GROUPS: Mapping[str, Callable[..., object]] = {
+    "patterns": PatternConfig,
+    "votes": VoteConfig,
+    "guard": GuardConfig,
+    "graph": GraphConfig,
+    "dreams": DreamConfig,
+    "phi": PhiConfig,
+    "consolidation": ConsolidationConfig,
+    "deep": DeepConfig,
+    "schedule": ScheduleConfig,
+}
 
 
 def config_state(config: SonaConfig) -> State:
@@ -32,19 +57,17 @@ def config_from_state(state: State) -> SonaConfig:
     if set(values) != known:
         raise StoreError(f"saved state: its settings are not those of this SONA: {sorted(set(values) ^ known)}")
     try:
-        ewc, patterns = values.pop("ewc"), _mapping(values.pop("patterns"))
-        guard = values.pop("guard")
-        votes = dict(_mapping(values.pop("votes")))
-        votes["similarity_edges"] = tuple(votes.pop("similarity_edges"))  # type: ignore[arg-type]
-        return SonaConfig(
-            **values,  # type: ignore[arg-type]
-            patterns=PatternConfig(**patterns),  # type: ignore[arg-type]
-            votes=VoteConfig(**votes),  # type: ignore[arg-type]
-            guard=GuardConfig(**_mapping(guard)),  # type: ignore[arg-type]
-            ewc=None if ewc is None else _ewc(_mapping(ewc)),
-        )
+        ewc = values.pop("ewc")
+        groups = {name: make(**_group(values.pop(name))) for name, make in _GROUPS.items()}
+        made: Callable[..., SonaConfig] = SonaConfig
+        return made(**values, **groups, ewc=None if ewc is None else _ewc(_mapping(ewc)))
     except (ConfigError, TypeError, KeyError) as error:
         raise StoreError(f"saved state: its settings cannot be read: {error}") from error
+
+
+def _group(value: object) -> dict[str, object]:
+    # JSON has no tuples.
+    return {name: tuple(entry) if isinstance(entry, list) else entry for name, entry in _mapping(value).items()}
 
 
 def _mapping(value: object) -> Mapping[str, Plain]:

@@ -15,10 +15,13 @@ from sona.engine.events import Serving
 from sona.errors import StoreError
 from sona.guard.comparison import Testimony
 from sona.guard.holdout import Arm
+from sona.memory.recall import Seeds
 from sona.memory.votes import Receipt, Showing
 from sona.state import Plain, State
 from sona.trajectory import trajectories_from_state, trajectories_state
 from sona.types import QueryTrajectory
+
+_NO_SEEDS = Seeds((), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +35,7 @@ class Served:
         serving: How it was answered.
         outcome: The trajectory with what is known of its outcome; None before feedback.
         is_learned: Whether the outcome was learned from.
+        seeds: What the request activated in the memory graph.
         receipt: What the vote memory recorded for it.
         testimony: What the guard recorded for it.
     """
@@ -42,6 +46,7 @@ class Served:
     serving: Serving
     outcome: QueryTrajectory | None = None
     is_learned: bool = False
+    seeds: Seeds | None = None
     receipt: Receipt | None = None
     testimony: Testimony | None = None
 
@@ -96,6 +101,13 @@ class ServedRequests:
         with self._lock:
             return sum(served.outcome is None for served in self._held.values())
 
+    @property
+    def awaited(self) -> set[str]:
+        """Ids of what was shown to requests that had no feedback yet."""
+        with self._lock:
+            waiting = [served.trajectory for served in self._held.values() if served.outcome is None]
+        return {step.ref for trajectory in waiting for step in trajectory.steps if step.ref is not None}
+
     def add(self, served: Served) -> None:
         """Hold one more request."""
         with self._lock:
@@ -139,6 +151,7 @@ class ServedRequests:
         with self._lock:
             held, unanswered, total = list(self._held.values()), self._unanswered, self._total
         receipts = [served.receipt for served in held]
+        seeds = [served.seeds or _NO_SEEDS for served in held]
         return State(
             {
                 "trajectories": trajectories_state([served.trajectory for served in held]),
@@ -148,6 +161,8 @@ class ServedRequests:
                 "servings": [list(astuple(served.serving)) for served in held],
                 "has_outcome": np.array([served.outcome is not None for served in held], np.int64),
                 "is_learned": np.array([served.is_learned for served in held], np.int64),
+                "seeds": [list(one.ids) for one in seeds],
+                "seed_cosines": np.concatenate([_NO_SEEDS.cosines, *(one.cosines for one in seeds)]),
                 "receipt_numbers": np.array([-1 if r is None else r.number for r in receipts], np.int64),
                 "receipts": [None if r is None else _receipt_plain(r) for r in receipts],
                 "testimonies": [None if s.testimony is None else s.testimony.plain() for s in held],
@@ -175,6 +190,7 @@ class ServedRequests:
         has_outcome, is_learned, numbers = (
             state.wholes(name, count).tolist() for name in ("has_outcome", "is_learned", "receipt_numbers")
         )
+        seeds = _seeds(state, count)
         for row, trajectory in enumerate(trajectories):
             text, testimony = texts[row], testimonies[row]
             requests._held[trajectory.id] = Served(
@@ -184,11 +200,23 @@ class ServedRequests:
                 _serving(servings[row]),
                 next(outcomes, None) if has_outcome[row] else None,
                 bool(is_learned[row]),
+                seeds[row],
                 _receipt(numbers[row], receipts[row]),
                 None if testimony is None else Testimony.from_plain(testimony),
             )
         requests._unanswered, requests._total = state.whole("unanswered"), state.whole("total")
         return requests
+
+
+def _seeds(state: State, count: int) -> list[Seeds | None]:
+    listed = state.listing("seeds")
+    if len(listed) != count or not all(isinstance(ids, list) for ids in listed):
+        raise StoreError("saved state: served requests do not add up")
+    names = [tuple(str(name) for name in ids) for ids in listed if isinstance(ids, list)]
+    ends = np.cumsum([len(ids) for ids in names], dtype=np.int64)
+    cosines = state.floats("seed_cosines", int(ends[-1]) if count else 0)
+    parts = np.split(cosines, ends[:-1]) if count else []
+    return [Seeds(ids, part) if ids else None for ids, part in zip(names, parts, strict=True)]
 
 
 def _serving(plain: Plain) -> Serving:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -28,12 +28,14 @@ class Prepared:
         embedder: The embedder from then on.
         vectors: Vectors of all memories, shape (n, d).
         made: Those that were embedded, shape (m, d).
+        ids: Of which memories.
         is_refit: Whether the embedder was fitted anew, so that past requests have to be embedded again.
     """
 
     embedder: Embedder
     vectors: Floats
     made: Floats
+    ids: tuple[str, ...]
     is_refit: bool
 
     @property
@@ -56,7 +58,7 @@ class Words:
         self.embedder: Embedder = default if embedder is None else as_embedder(embedder)
         self.responder: Responder = MemoryResponder() if responder is None else as_responder(responder)
 
-    def prepare(self, memories: Memories, vectors: Floats | None = None) -> Prepared:
+    def prepare(self, memories: Memories, known: Mapping[str, Floats] | None = None) -> Prepared:
         """Return vectors of all memories, the waiting ones embedded; nothing changes before they are published.
 
         When the default embedder is due, it is fitted anew and everything embedded again. A new fit is rotated onto
@@ -64,21 +66,20 @@ class Words:
 
         Args:
             memories: What to embed.
-            vectors: Vectors of the waiting ones, made earlier by a caller's embedder, shape (n, d).
+            known: Vectors of waiting ones by id, made earlier by a caller's embedder, each of shape (d,).
         """
         embedder = self.embedder
-        embed = embedder.embed if vectors is None else lambda _texts: vectors
         is_due = isinstance(embedder, LsaEmbedder) and memories.needs_words and embedder.is_due(len(memories))
         if not is_due or not isinstance(embedder, LsaEmbedder):
-            embedded = memories.embedded(embed)
-            return Prepared(embedder, embedded.vectors, embedded.made, is_refit=False)
+            embedded = memories.embedded(embedder.embed, known=known)
+            return Prepared(embedder, embedded.vectors, embedded.made, embedded.ids, is_refit=False)
         fitted = copy(embedder)
         if embedder.is_fitted:
             fitted.refit(memories.texts)
         else:
             fitted.fit(memories.texts)
         embedded = memories.embedded(fitted.embed, anew=True)
-        return Prepared(fitted, embedded.vectors, embedded.made, is_refit=embedder.is_fitted)
+        return Prepared(fitted, embedded.vectors, embedded.made, embedded.ids, is_refit=embedder.is_fitted)
 
     @property
     def is_built_in(self) -> bool:

@@ -283,6 +283,15 @@ class BackgroundLoop:
         self._discarded += count
         return BackgroundResult(self._version, 0, f"the change was rejected; {count} trajectories are used up")
 
+    def merge_tasks(self) -> int:
+        """Merge the tasks of EWC++ into one, and return how many there were; 0 when there was nothing to merge."""
+        ewc = EwcPlusPlus.from_state(self.ewc.state())
+        done = ewc.consolidate_all_tasks()
+        if not done.consolidated:
+            return 0
+        self._in_force = replace(self._in_force, ewc=ewc)
+        return done.tasks_merged
+
     def go_on_after(self, earlier: BackgroundLoop) -> None:
         """Count on from where `earlier` stood, so that no number is ever used again."""
         self._version, self._cycles = earlier._version, earlier._cycles

@@ -237,6 +237,12 @@ class LoopCoordinator:
     def _end(self, now: float) -> None:
         self._last_cycle, self._usual = now, self.instant.baseline.value
 
+    def merge_tasks(self) -> int:
+        """Merge the tasks of EWC++ into one, and return how many there were; 0 when there was nothing to merge."""
+        merged = self.background.merge_tasks()
+        self.instant.ewc = self.background.ewc
+        return merged
+
     def go_on_after(self, earlier: LoopCoordinator) -> None:
         """Count on from where `earlier` stood: versions, cycles, pattern ids and what was recorded."""
         self.background.go_on_after(earlier.background)

@@ -24,6 +24,8 @@ class ShownList:
         micro: What the micro adapter adds to the cosine, shape (m,).
         base: What the base adapter adds to the cosine, shape (m,).
         is_known: True when the same request was asked before.
+        similar: Activation that reached each item over links to similar memories, in [0, 1], shape (m,); 0 when None.
+        linked: The same over links that were learned, shape (m,).
     """
 
     similarity: Floats
@@ -32,10 +34,19 @@ class ShownList:
     micro: Floats
     base: Floats
     is_known: bool = False
+    similar: Floats | None = None
+    linked: Floats | None = None
+
+    @property
+    def activated(self) -> Floats:
+        """What spreading activation says, by kind of link and item, shape (2, m)."""
+        nothing = np.zeros(len(self.similarity), np.float32)
+        rows = [nothing if row is None else row for row in (self.similar, self.linked)]
+        return np.stack(rows).astype(np.float32)
 
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
-        scalars = np.stack([self.similarity, self.micro, self.base]).astype(np.float32)
+        scalars = np.stack([self.similarity, self.micro, self.base, *self.activated]).astype(np.float32)
         return State({"scalars": scalars, "taken": self.taken, "passed": self.passed, "is_known": self.is_known})
 
     @classmethod
@@ -45,10 +56,11 @@ class ShownList:
         Raises:
             StoreError: the state is incomplete, or its parts do not fit together.
         """
-        similarity, micro, base = (np.ascontiguousarray(row) for row in state.floats("scalars", 3, None))
+        scalars = (np.ascontiguousarray(row) for row in state.floats("scalars", 5, None))
+        similarity, micro, base, similar, linked = scalars
         taken = state.floats("taken", len(similarity), None)
         passed = state.floats("passed", *taken.shape)
-        return cls(similarity, taken, passed, micro, base, state.flag("is_known"))
+        return cls(similarity, taken, passed, micro, base, state.flag("is_known"), similar, linked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,8 @@ class Gains:
         reach: Won by the neighbours' evidence, on requests never asked before.
         micro: Won by the micro adapter, on the same.
         base: Won by the base adapter, on the same.
+        similar: Won by activation over links to similar memories, on the same.
+        linked: Won by activation over learned links, on the same.
         lists: Lists learned from, ever.
     """
 
@@ -67,6 +81,8 @@ class Gains:
     reach: float = 0.0
     micro: float = 0.0
     base: float = 0.0
+    similar: float = 0.0
+    linked: float = 0.0
     lists: int = 0
 
 
@@ -95,7 +111,7 @@ class Belief:
             {
                 "mean": self.mean,
                 "precision": self.precision,
-                "gains": np.array([gains.own, gains.reach, gains.micro, gains.base]),
+                "gains": np.array([gains.own, gains.reach, gains.micro, gains.base, gains.similar, gains.linked]),
                 "lists": gains.lists,
             }
         )
@@ -108,6 +124,6 @@ class Belief:
             StoreError: the state is incomplete, or its parts do not fit together.
         """
         mean = state.doubles("mean", size)
-        own, reach, micro, base = state.doubles("gains", 4).tolist()
-        gains = Gains(own, reach, micro, base, state.whole("lists"))
+        own, reach, micro, base, similar, linked = state.doubles("gains", 6).tolist()
+        gains = Gains(own, reach, micro, base, similar, linked, state.whole("lists"))
         return cls(mean, state.doubles("precision", len(mean), len(mean)), gains)

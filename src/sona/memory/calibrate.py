@@ -2,7 +2,8 @@
 
 One model says which of the shown items is taken:
 
-    log-odds = a * similarity + t * f(T) - p * f(P) + m * micro shift + b * base shift + display bias of the position
+    log-odds = a * similarity + t * f(T) - p * f(P) + m * micro shift + b * base shift
+               + s * activation over similar memories + l * activation over learned links + display bias of the position
 
 where T and P pool the evidence of the vote memory, T = T_same + sum over bins of reach_bin * T_bin (P alike), and
 f(z) = s * log(1 + z / s) lets further observations of one kind count less. A list with at least one reward is one
@@ -10,11 +11,11 @@ observation of a conditional logit; the parameters follow it by an online Laplac
 posterior, updated once per list), from priors that trust the same request and nothing beyond it.
 
 Every part is scored on each list before anything is learned from it: what reaches beyond the same request (the
-neighbours, the micro adapter, the base adapter) on requests never asked before, the same request's own evidence on
-requests asked again. A part's weight is multiplied by sigmoid(gain - gate), where gain is the log-likelihood it has
-won of late, in nats: the prequential weight of a model against the one without the part. Beyond the same request
-the gate has to be earned; the same request starts with a head start that fades, so that it counts at once and goes
-on counting only where its own feedback predicts.
+neighbours, either adapter, activation of either kind) on requests never asked before, the same request's own
+evidence on requests asked again. A part's weight is multiplied by sigmoid(gain - gate), where gain is the
+log-likelihood it has won of late, in nats: the prequential weight of a model against the one without the part. Beyond
+the same request the gate has to be earned; the same request starts with a head start that fades, so that it counts at
+once and goes on counting only where its own feedback predicts.
 
 Sources: McFadden 1974, conditional logit; Chapelle and Li 2011, online Laplace; Dawid 1984, prequential analysis;
 Craswell et al. 2008, position bias.
@@ -37,10 +38,10 @@ from sona.state import State
 
 __all__ = ["CalibrationCheckpoint", "Calibrator", "Gains", "ShownList", "Weights"]
 
-# Layout of the parameter vector: five scalars, one reach per bin, one bias per position.
-_SIMILARITY, _TAKEN, _PASSED, _MICRO, _BASE, _REACH = 0, 1, 2, 3, 4, 5
-_PRIOR_MEAN = (4.0, 1.0, 1.0, 0.0, 0.0)
-_PRIOR_SD = (3.0, 1.0, 1.0, 1.0, 1.0)
+# Layout of the parameter vector: seven scalars, one reach per bin, one bias per position.
+_SIMILARITY, _TAKEN, _PASSED, _MICRO, _BASE, _SIMILAR, _LINKED, _REACH = range(8)
+_PRIOR_MEAN = (4.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+_PRIOR_SD = (3.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 _REACH_SD = 0.5
 _POSITION_SD = 1.0
 _POSITION_DECAY = 0.5  # examined with chance position ** -0.5 until the data say otherwise
@@ -59,6 +60,8 @@ class Weights:
         base: Strength of the base adapter.
         examined: Chance that a position is looked at, relative to the first, shape (positions,).
         saturation: Observations beyond which further ones count less.
+        similar: Worth of activation 1 over links to similar memories.
+        linked: Worth of activation 1 over learned links.
     """
 
     taken: float
@@ -68,6 +71,8 @@ class Weights:
     base: float
     examined: Floats
     saturation: float
+    similar: float = 0.0
+    linked: float = 0.0
 
     def votes(self, taken: Floats, passed: Floats) -> Floats:
         """Return what evidence of shape (m, 1 + bins) adds to the similarity, shape (m,)."""
@@ -185,6 +190,7 @@ class Calibrator:
             + s * (mean[_TAKEN] * pro - mean[_PASSED] * con)
             + mean[_MICRO] * shown.micro
             + mean[_BASE] * shown.base
+            + mean[[_SIMILAR, _LINKED]] @ shown.activated
             + bias
         )
         return odds
@@ -205,11 +211,14 @@ class Calibrator:
         if shown.is_known:
             own = keep * old.own + likelihood(full, 1.0) - likelihood(full, 0.0)
             return replace(old, own=own, lists=old.lists + 1)
+        similar, linked = shown.activated
         return Gains(
             own=old.own,
             reach=keep * old.reach + gain(slice(_REACH, _REACH + self._bins)),
             micro=keep * old.micro + (gain(_MICRO) if shown.micro.any() else 0.0),
             base=keep * old.base + (gain(_BASE) if shown.base.any() else 0.0),
+            similar=keep * old.similar + (gain(_SIMILAR) if similar.any() else 0.0),
+            linked=keep * old.linked + (gain(_LINKED) if linked.any() else 0.0),
             lists=old.lists + 1,
         )
 
@@ -221,6 +230,8 @@ class Calibrator:
         earned[_REACH : _REACH + self._bins] *= self.trust(self._gains.reach)
         earned[_MICRO] *= self.trust(self._gains.micro)
         earned[_BASE] *= self.trust(self._gains.base)
+        earned[_SIMILAR] *= self.trust(self._gains.similar)
+        earned[_LINKED] *= self.trust(self._gains.linked)
         return earned
 
     def _updated(self, shown: ShownList, reward: Doubles) -> tuple[Doubles, Doubles]:
@@ -249,7 +260,8 @@ class Calibrator:
         )
         positions = np.zeros((len(taken), self.config.positions))
         positions[np.arange(len(taken)), self._position(len(taken))] = 1.0
-        scalars = (shown.similarity, s * np.log1p(taken / s), -s * np.log1p(passed / s), shown.micro, shown.base)
+        votes = (s * np.log1p(taken / s), -s * np.log1p(passed / s))
+        scalars = (shown.similarity, *votes, shown.micro, shown.base, *shown.activated)
         return np.column_stack([*scalars, by_bin, positions])
 
     def _publish(self) -> Weights:
@@ -264,6 +276,8 @@ class Calibrator:
             base=float(earned[_BASE] / scale),
             examined=np.minimum(np.exp(bias - bias[0]), 1.0).astype(np.float32),
             saturation=self.config.saturation,
+            similar=float(earned[_SIMILAR] / scale),
+            linked=float(earned[_LINKED] / scale),
         )
 
     def checkpoint(self) -> CalibrationCheckpoint:

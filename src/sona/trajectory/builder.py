@@ -185,6 +185,11 @@ class TrajectoryBuilder:
         return self._query
 
     @property
+    def context_ids(self) -> tuple[str, ...]:
+        """Ids of the memories given as context."""
+        return self._context_ids
+
+    @property
     def step_count(self) -> int:
         """Steps added so far."""
         return len(self._steps)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sona.engine.events import Remembered, Submitted
 from sona.engine.intake import FOREIGN_ID
-from sona.engine.learning import Learning
+from sona.engine.reorganising import Reorganising
 from sona.errors import StateError
 from sona.types import QueryTrajectory
 
@@ -68,7 +68,7 @@ class Imported:
     limited: int = 0
 
 
-class Exchange(Learning):
+class Exchange(Reorganising):
     """An engine that gives away what it knows, and takes in what another knew."""
 
     def export(self, folder: str | os.PathLike[str], *, format: str = "jsonl") -> Exported:  # noqa: A002
