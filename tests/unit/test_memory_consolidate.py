@@ -13,6 +13,7 @@ from sona.memory.consolidate import ConsolidationPlan, Merge, Removal, apply, co
 from sona.memory.duplicates import Pairs, duplicates
 from sona.memory.edges import Decayed
 from sona.memory.graph import MemoryGraph
+from sona.memory.missing import LossBound
 from sona.memory.nodes import EdgeKind, MemoryNode
 from sona.state import State, digest
 
@@ -122,6 +123,25 @@ def test_what_was_taken_of_a_near_duplicate_counts_for_the_one_that_is_kept():
     made = plan(graph, near(graph), now=NOW, config=PRUNING, takings=takings)
     assert [merge.gone for merge in made.merges] == ["copy"]
     assert len(made.removals) == 20  # a record of 1,000 takings, all of what stays
+
+
+def test_the_loss_is_that_of_the_memories_left_after_merging():
+    rng = np.random.default_rng(1)
+    graph, takings = MemoryGraph(64), np.arange(60) % 7
+    for number in range(60):
+        graph.add(MemoryNode(f"m{number}", rng.normal(size=64), quality=number / 60))
+    graph.put(MemoryNode("m0", graph.node("m59").embedding))  # the first row goes into the last
+    made = compress(graph, near(graph), 0.5, now=NOW, takings=takings)
+    assert [(merge.kept, merge.gone) for merge in made.merges] == [("m59", "m0")]
+    assert [removal.id for removal in made.removals] == [f"m{number}" for number in range(1, 30)]
+    left = takings[1:].copy()
+    left[-1] += takings[0]
+    assert made.expected_loss == LossBound.of(left).loss(np.arange(59) < 29) < 1.0
+
+
+def test_of_equal_worth_the_first_rows_go_first():
+    made = compress(memory(300, unused=0), Pairs.joined([]), 0.1, now=NOW)
+    assert [removal.id for removal in made.removals] == [f"m{number}" for number in range(270)]
 
 
 def test_what_is_protected_is_neither_merged_away_nor_removed():
