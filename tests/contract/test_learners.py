@@ -29,8 +29,9 @@ from sona.engine.versions import Versions
 from sona.engine.words import Words
 from sona.errors import SonaError, StoreError
 from sona.guard.holdout import Arm
+from sona.loops.adapters import LoopCheckpoint
 from sona.loops.background import BackgroundLoop
-from sona.loops.coordinator import LoopCheckpoint, LoopCoordinator
+from sona.loops.coordinator import LoopCoordinator
 from sona.loops.instant import InstantLoop
 from sona.memory.calibrate import CalibrationCheckpoint, Calibrator, ShownList
 from sona.memory.graph import MemoryGraph

@@ -36,6 +36,8 @@ from sona.trajectory import OpenTrajectories
 
 _log = logging.getLogger("sona")
 _STATE_KIND = "engine"
+LEASE = "loops"
+"""The task that one of several processes that share a store has alone."""
 _WORTH_A_SNAPSHOT = 200  # events since the last one that make closing write another
 
 
@@ -69,6 +71,8 @@ class Durable:
         self._log_lock = threading.RLock()
         self._recent: Candidates | None = None
         self._worker: Worker | None = None
+        self._is_stopping = False
+        self._holder = f"{os.getpid()} {secrets.token_hex(8)}"  # of a lease, where several processes share a store
         self._open = OpenTrajectories(1.0, 1)
         self._attach(config, store)
 
@@ -308,11 +312,15 @@ class Durable:
                 return machine.index(event, prepared)
 
     def stop_background(self) -> None:
-        """Stop the background thread, if it runs, and wait for a cycle in progress."""
+        """Stop the background thread, if it runs, and wait for a cycle in progress; one of Loop C is cut short."""
         with self._lock:
             worker, self._worker = self._worker, None
         if worker is not None:
-            worker.stop()
+            self._is_stopping = True
+            try:
+                worker.stop()
+            finally:
+                self._is_stopping = False
 
     def flush(self) -> None:
         """Embed waiting memories, apply waiting signals, and write what waits to be written."""
@@ -342,6 +350,8 @@ class Durable:
             self.flush()
             if self._journal.since_snapshot >= _WORTH_A_SNAPSHOT:
                 self._keep_snapshot()
+            if not store.is_read_only:
+                store.release(LEASE, self._holder)
         finally:
             self._journal = Journal(None, self._journal.seq)
             store.close()

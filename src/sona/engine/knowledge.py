@@ -72,7 +72,7 @@ class Knowledge:
         """Decide the width of embeddings."""
         if self.learner is None:
             self.learner = Learner(event.width, self.config)
-            self._associate()
+            self._associate(event.at)
 
     def remember(self, event: Remembered) -> str:
         """Keep a text."""
@@ -90,15 +90,15 @@ class Knowledge:
         self.memories.publish(done.vectors)
         if done.is_refit and self.learner is not None:
             self.learner.votes.re_embed(done.embedder.embed)
-        self._associate()
+        self._associate(event.at)
         return done.count
 
-    def _associate(self) -> None:
+    def _associate(self, now: float) -> None:
         # Memories join the graph as they are indexed, and are linked at once where that takes no longer than indexing.
         if self.learner is None or not self.config.use_graph or self.memories.width != self.learner.hidden_dim:
             return
         associations, vectors = self.learner.associations, self.memories.vectors
-        associations.join(self.memories.ids[: len(vectors)], vectors)
+        associations.join(self.memories.ids[: len(vectors)], vectors, now=now)
         associations.link(_LINKED_AT_ONCE)
         associations.publish_if_worth_it()
 

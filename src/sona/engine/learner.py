@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,11 +16,13 @@ from sona.engine.candidates import Candidates
 from sona.engine.choice import Choice, Scored, recalled, voted
 from sona.errors import ConfigError, LearningError, StoreError
 from sona.guard.rehearsal import Rehearsal, RehearsedList, rehearse
+from sona.loops.adapters import LoopCheckpoint
 from sona.loops.background import BackgroundChange, BackgroundLoop
-from sona.loops.coordinator import LoopCheckpoint, LoopCoordinator
+from sona.loops.coordinator import LoopCoordinator
 from sona.loops.deep import DeepLoop
-from sona.loops.deep_cycle import DeepChange, DeepResult, DeepSettings
+from sona.loops.deep_cycle import DeepSettings
 from sona.loops.instant import InstantLoop, InstantResult
+from sona.loops.schedule import Schedule
 from sona.memory.associate import AssociativeMemory
 from sona.memory.calibrate import CalibrationCheckpoint, Calibrator, ShownList, Weights
 from sona.memory.recall import PublishedLinks, Seeds, links_from_state, links_state
@@ -78,11 +80,15 @@ class Learner:
         base = BaseLoRA(hidden_dim, _base_rank(config, hidden_dim), config.base_lora_layers)
         bank = ReasoningBank(config.patterns, hidden_dim=hidden_dim)
         background = BackgroundLoop(bank, base, ewc, config.background())
-        self.loops = LoopCoordinator(InstantLoop(micro, ewc, config.instant()), background)
+        self.loops = LoopCoordinator(
+            InstantLoop(micro, ewc, config.instant()),
+            background,
+            DeepLoop(_deep_settings(config)),
+            associations=AssociativeMemory(hidden_dim, config.graph),
+            schedule=Schedule(config.schedule, config.background_interval_s, config.deep.interval_s),
+        )
         self.votes = VoteMemory(hidden_dim, config.votes)
         self.calibrator = Calibrator(config.votes)
-        self.associations = AssociativeMemory(hidden_dim, config.graph)
-        self.deep = DeepLoop(_deep_settings(config))
         self.rejected_lists = 0
 
     @property
@@ -94,6 +100,11 @@ class Learner:
     def base(self) -> BaseLoRA:
         """The lasting adapter."""
         return self.loops.background.base
+
+    @property
+    def associations(self) -> AssociativeMemory:
+        """What is linked with what."""
+        return self.loops.associations
 
     @property
     def bank(self) -> ReasoningBank:
@@ -177,6 +188,7 @@ class Learner:
             replaces: What the vote memory recorded for the earlier version of an amended outcome.
             seeds: What the request activated in the memory graph.
         """
+        self.loops.schedule.ran("instant", at)
         if not self.config.learns_instantly:
             self.loops.on_trajectory(outcome)
             return None
@@ -204,6 +216,7 @@ class Learner:
 
     def learn_trajectory(self, trajectory: QueryTrajectory, *, at: float) -> InstantResult:
         """Learn from a request that was served elsewhere: votes and links of the steps that name an item, Loop A."""
+        self.loops.schedule.ran("instant", at)
         result = self.loops.on_trajectory(trajectory)
         if self.config.learns_instantly:
             self._vote(trajectory, None)
@@ -228,13 +241,6 @@ class Learner:
         if not showings or not self.config.use_votes:
             return None
         return self.votes.record(outcome.query_embedding, showings, text, subject=outcome.subject)
-
-    def reorganise(self, change: DeepChange, protected: Collection[str]) -> DeepResult:
-        """Put a cycle of Loop C in force; see `DeepLoop.commit`."""
-        result = self.deep.commit(change, self.associations, self.bank, protected=protected)
-        if self.config.deep.merge_tasks and change.is_finished:
-            result = replace(result, tasks_merged=self.loops.merge_tasks())
-        return result
 
     def checkpoint(self) -> LearnerCheckpoint:
         """Return everything that decides answers now, to come back to; patterns and waiting requests go on."""
@@ -294,8 +300,6 @@ class Learner:
                 "loops": self.loops.state(),
                 "votes": self.votes.state(),
                 "calibration": self.calibrator.state(),
-                "associations": self.associations.state(),
-                "deep": self.deep.state(),
                 "rejected_lists": self.rejected_lists,
             }
         )
@@ -308,11 +312,16 @@ class Learner:
             StoreError: the state is incomplete, damaged or of another width.
         """
         learner = cls(state.whole("hidden_dim"), config)
-        learner.loops = LoopCoordinator.from_state(state.child("loops"), config.instant(), config.background())
+        learner.loops = LoopCoordinator.from_state(
+            state.child("loops"),
+            config.instant(),
+            config.background(),
+            settings=_deep_settings(config),
+            graph=config.graph,
+            schedule=config.schedule,
+        )
         learner.votes = VoteMemory.from_state(state.child("votes"), config.votes)
         learner.calibrator = Calibrator.from_state(state.child("calibration"), config.votes)
-        learner.associations = AssociativeMemory.from_state(state.child("associations"), config.graph)
-        learner.deep = DeepLoop.from_state(state.child("deep"), learner.deep.settings)
         learner.rejected_lists = state.whole("rejected_lists")
         if learner.micro.hidden_dim != learner.hidden_dim or learner.votes.hidden_dim != learner.hidden_dim:
             raise StoreError("saved state: the parts of the learner differ in width")

@@ -8,15 +8,14 @@ from dataclasses import replace
 
 import numpy.typing as npt
 
-from sona.checks import finite, whole
+from sona.checks import whole
 from sona.engine.accountable import Accountable
-from sona.engine.events import Begun, CycleBegun, CycleEnded, CycleFailed, Dropped, Submitted, Ticked, Touched
+from sona.engine.events import Begun, CycleBegun, CycleEnded, CycleFailed, Dropped, Submitted, Touched
 from sona.engine.metrics import SonaMetrics
-from sona.engine.worker import Worker
 from sona.errors import InvalidValue, StateError, StoreError
 from sona.guard.rehearsal import Rehearsal
 from sona.loops.background import BackgroundChange, BackgroundResult
-from sona.loops.coordinator import LoopCoordinator, TickResult
+from sona.loops.coordinator import LoopCoordinator
 from sona.loops.cycle import Cycle
 from sona.loops.instant import InstantResult
 from sona.patterns.catalog import PatternMatch
@@ -198,39 +197,7 @@ class Learning(Accountable):
         except StoreError as error:
             _log.warning("the state after the cycle is not written yet: %s", error)
 
-    def tick(self) -> TickResult:
-        """Do what is due: forget what waited too long, run Loop B at its interval. Throws no trajectory away."""
-        now = self._clock()
-        self._open.expire(now)
-        with self._lock:
-            if self._machine.is_tick_due(now):
-                self._happen(Ticked(now))
-            learner = self._learner
-            if learner is None:
-                return TickResult(None, "nothing was seen yet", 0)
-            is_due = learner.loops.is_due(now)
-        if self._journal.is_snapshot_due:
-            self._keep_snapshot()
-        if not is_due:
-            return TickResult(None, "not due, or too few trajectories", learner.loops.waiting_count)
-        result = self.background_learn()
-        return TickResult(result, result.skipped_reason, learner.loops.waiting_count)
-
-    def start_background(self, period_s: float = 60.0) -> None:
-        """Call `tick` every `period_s` seconds in a thread, until `stop_background` or `close`.
-
-        Raises:
-            StateError: it runs already.
-            InvalidValue: a period that is not finite and above 0.
-        """
-        if finite(period_s, "period_s") <= 0.0:
-            raise InvalidValue(f"period_s: expected a number above 0, got {period_s!r}")
-        with self._lock:
-            if self._worker is not None:
-                raise StateError("the background thread runs already")
-            self._worker = Worker(self.tick, period_s)
-
     def metrics(self) -> SonaMetrics:
         """Return every counter; they go on after a restart."""
         with self._lock:
-            return SonaMetrics.of(self._machine, self._journal.store)
+            return SonaMetrics.of(self._machine, self._journal.store, self._clock())

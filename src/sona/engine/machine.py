@@ -119,13 +119,13 @@ class Machine(Knowledge):
             case CycleEnded():
                 self.end_cycle(event, seq)
             case CycleFailed():
-                self.cycle = None
+                self.fail(event)
             case DeepBegun():
                 self.begin_deep(event)
             case DeepEnded():
                 self.end_deep(event)
             case DeepFailed():
-                self.deep_cycle = None
+                self.fail(event)
             case ModeSet():
                 self.guard.set_mode(event.mode)
             case RolledBack():
@@ -148,7 +148,7 @@ class Machine(Knowledge):
         """Let go of what waited too long; the first tick starts the interval of Loop B."""
         self.intake.expire(event.at)
         if self.learner is not None:
-            self.learner.loops.begin_tick(event.at)
+            self.learner.loops.schedule.start(event.at)
 
     # -- Loop B and versions ---------------------------------------------------------------------------------------
 
@@ -177,6 +177,16 @@ class Machine(Knowledge):
         change = event.change or learner.loops.compute(cycle)
         return self.judgement.commit(learner, change, rehearsal or self.rehearse(change), at=event.at, seq=seq)
 
+    def fail(self, event: CycleFailed | DeepFailed) -> None:
+        """Drop a cycle that came to nothing; it is tried again after a pause."""
+        loop = "background" if isinstance(event, CycleFailed) else "deep"
+        if loop == "background":
+            self.cycle = None
+        else:
+            self.deep_cycle = None
+        if self.learner is not None:
+            self.learner.loops.schedule.failed(loop, event.at, event.reason)
+
     # -- Loop C ----------------------------------------------------------------------------------------------------
 
     def begin_deep(self, event: DeepBegun) -> DeepCycle:
@@ -184,8 +194,11 @@ class Machine(Knowledge):
         self.settle()
         if self.learner is None:
             raise StateError("nothing was seen yet; there is nothing to reorganise")
-        cycle = self._deep_cycle(self.learner.deep, self.learner, event)
-        self.deep_cycle = cycle if cycle.reason is None else None
+        cycle = self._deep_cycle(self.learner.loops.deep, self.learner, event)
+        self.deep_cycle = None
+        if cycle.reason is None:
+            self.deep_cycle = cycle
+            self.learner.loops.schedule.began("deep", event.at)
         return cycle
 
     def _deep_cycle(self, loop: DeepLoop, learner: Learner, event: DeepBegun) -> DeepCycle:
@@ -196,24 +209,27 @@ class Machine(Knowledge):
 
     def end_deep(self, event: DeepEnded) -> DeepResult:
         """Put a cycle of Loop C in force; what is not given with it is computed here."""
+        result, self.memories = self.reorganise(event)
+        return result
+
+    def reorganise(self, event: DeepEnded) -> tuple[DeepResult, Memories]:
+        """Put a cycle of Loop C in force, but for the memories that are left; return those."""
         self.settle()
         learner, cycle = self.learner, self.deep_cycle
         if learner is None or cycle is None:
             raise StateError("no cycle of Loop C is in progress")
         self.deep_cycle = None
-        change = event.change or learner.deep.compute(cycle, units=event.units)
-        result = learner.reorganise(change, self._protected(learner))
+        change = event.change or learner.loops.deep.compute(cycle, units=event.units)
+        result = learner.loops.reorganise(change, now=event.at, protected=self._protected(learner))
         gone = {old: new for old, new in result.gone.items() if old in self.memories}
-        if gone:
-            self.memories = self.memories.without(gone)
-        return result
+        return result, self.memories.without(gone) if gone else self.memories
 
     def plan(self, event: DeepBegun) -> DeepChange:
         """Return what a cycle of Loop C would do from its beginning, without limit; nothing changes."""
         self.settle()
         if self.learner is None:
             raise StateError("nothing was seen yet; there is nothing to reorganise")
-        fresh = DeepLoop(self.learner.deep.settings)
+        fresh = DeepLoop(self.learner.loops.deep.settings)
         return fresh.compute(self._deep_cycle(fresh, self.learner, event))
 
     def _protected(self, learner: Learner) -> frozenset[str]:
@@ -240,7 +256,7 @@ class Machine(Knowledge):
         if self.learner is not None:
             width = self.memories.width or self.learner.hidden_dim
             self.learner = self.learner.reembedded(width, dict(zip(event.texts, event.requests, strict=True)))
-            self._associate()
+            self._associate(event.at)
 
     # -- state -----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from sona.engine.learner import Learner
 from sona.engine.machine import Machine
 from sona.loops.instant import InstantMetrics
+from sona.loops.schedule import LOOPS, LoopStatus
 from sona.memory.calibrate import Gains
 from sona.stores.store import Store, StoreMetrics
 
@@ -42,6 +43,13 @@ class SonaMetrics:
         rejected_lists: Lists calibration refused because the update was not finite.
         gains: What each part of the score has won on lists it had not learned from.
         reach_trust: Share of its weight that the reach of votes has earned, in [0, 1].
+        edges: Pairs of memories that are linked.
+        linked_memories: Memories of the graph that requests see the links of.
+        deep_cycles: Cycles of Loop C that were finished.
+        phi: Mean Phi of sampled neighbourhoods of the memory, by the last cycle that measured it.
+        levels: Groups in each level of the pattern hierarchy, lowest first.
+        graph_weights: What activation 1 is worth in a score, over links to similar memories and over learned ones.
+        loops: How each loop is doing.
         instant: Counters of Loop A.
         store: How the store does that keeps the log; None without one.
     """
@@ -72,12 +80,19 @@ class SonaMetrics:
     rejected_lists: int = 0
     gains: Gains = field(default_factory=Gains)
     reach_trust: float = 0.0
+    edges: int = 0
+    linked_memories: int = 0
+    deep_cycles: int = 0
+    phi: float | None = None
+    levels: tuple[int, ...] = ()
+    graph_weights: tuple[float, float] = (0.0, 0.0)
+    loops: tuple[LoopStatus, ...] = ()
     instant: InstantMetrics | None = None
     store: StoreMetrics | None = None
 
     @classmethod
-    def of(cls, machine: Machine, store: Store | None) -> SonaMetrics:
-        """Return the counters of an engine's parts."""
+    def of(cls, machine: Machine, store: Store | None, now: float) -> SonaMetrics:
+        """Return the counters of an engine's parts, as of `now`, seconds."""
         intake, guard = machine.intake, machine.guard
         counts = intake.counts
         common = cls(
@@ -99,9 +114,10 @@ class SonaMetrics:
             rejected_candidates=guard.rejected_count,
             store=None if store is None else store.metrics(),
         )
-        return common if machine.learner is None else common._with(machine.learner)
+        return common if machine.learner is None else common._with(machine.learner, now)
 
-    def _with(self, learner: Learner) -> SonaMetrics:
+    def _with(self, learner: Learner, now: float) -> SonaMetrics:
+        loops, links, weights = learner.loops, learner.associations.links, learner.calibrator.weights
         background, votes, gains = learner.loops.background, learner.votes, learner.calibrator.gains
         return replace(
             self,
@@ -115,5 +131,12 @@ class SonaMetrics:
             rejected_lists=learner.rejected_lists,
             gains=gains,
             reach_trust=learner.calibrator.trust(gains.reach),
-            instant=learner.loops.instant.metrics(),
+            edges=learner.associations.graph.edge_count,
+            linked_memories=0 if links is None else len(links.ids),
+            deep_cycles=loops.deep.progress.number,
+            phi=None if loops.deep.phi is None else loops.deep.phi.mean,
+            levels=tuple(len(level.groups) for level in loops.deep.hierarchy.levels),
+            graph_weights=(weights.similar, weights.linked),
+            loops=tuple(loops.schedule.status(loop, now) for loop in LOOPS),
+            instant=loops.instant.metrics(),
         )

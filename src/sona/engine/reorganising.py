@@ -1,21 +1,29 @@
-"""Loop C in an engine: dreams, consolidation and what a dry run of them would do."""
+"""Loop C in an engine: dreams, consolidation, what a dry run of them would do; and the rhythm of all loops."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from sona.checks import finite, whole
 from sona.dreams.dream import Dream, DreamEngine
-from sona.engine.events import DeepBegun, DeepEnded, DeepFailed
+from sona.engine.durable import LEASE
+from sona.engine.events import DeepBegun, DeepEnded, DeepFailed, Ticked
 from sona.engine.learning import Learning
-from sona.errors import InvalidValue
+from sona.engine.worker import Worker
+from sona.errors import InvalidValue, StateError, StoreError
+from sona.loops.coordinator import LoopCoordinator, TickResult
 from sona.loops.deep import DeepLoop
 from sona.loops.deep_cycle import STAGES, DeepCycle, DeepResult
 from sona.memory.consolidate import ConsolidationPlan
+
+_log = logging.getLogger("sona")
+R = TypeVar("R")
 
 
 class Reorganising(Learning):
@@ -30,7 +38,8 @@ class Reorganising(Learning):
 
         Args:
             force: Run with fewer than `min_memories`.
-            time_limit_s: Most seconds; that of the settings when None. With 0 nothing is done.
+            time_limit_s: Most seconds, asked after every unit of work, so that one is done at least; that of the
+                settings when None. With 0 nothing is done.
             stages: What to do: any of link, dream, compare, consolidate, abstract, measure.
 
         Raises:
@@ -46,32 +55,34 @@ class Reorganising(Learning):
         with self._cycle_lock:
             with self._lock:
                 learner = self._learner
-                reason = "no memories" if learner is None else None
+                if learner is None:
+                    return DeepResult(0, skipped_reason="no memories")
+                cycles = learner.loops.deep.progress.number
                 if limit == 0.0:
-                    reason = "no time: the limit is 0"
-                if learner is None or reason is not None:
-                    return DeepResult(0 if learner is None else learner.deep.progress.number, skipped_reason=reason)
+                    return DeepResult(cycles, skipped_reason="no time: the limit is 0")
                 begun = DeepBegun(self._clock(), force, chosen)
                 with self._log_lock:
                     self._journal.append(begun)
                 cycle = self._machine.begin_deep(begun)
             if cycle.reason is not None:
-                return DeepResult(learner.deep.progress.number, skipped_reason=cycle.reason)
-            result, seq = self._reorganised(learner.deep, cycle, until=began + limit)
+                return DeepResult(cycles, skipped_reason=cycle.reason)
+            result, seq = self._reorganised(learner.loops.deep, cycle, until=began + limit)
             self._keep_snapshot_if_possible()
         self._journal.wait(seq)
         return replace(result, elapsed_s=time.perf_counter() - began)
 
     def _reorganised(self, loop: DeepLoop, cycle: DeepCycle, *, until: float) -> tuple[DeepResult, int]:
         try:
-            change = loop.compute(cycle, is_over=lambda: time.perf_counter() >= until)
+            change = loop.compute(cycle, is_over=lambda: self._is_stopping or time.perf_counter() >= until)
         except BaseException as error:
             self._happen(DeepFailed(self._clock(), f"{type(error).__name__}: {error}"))
             raise
-        with self._lock, self._log_lock:
-            ended = DeepEnded(self._clock(), change.units, change)
-            seq = self._journal.append(ended)
-            result = self._machine.end_deep(ended)
+        with self._lock:
+            machine, ended = self._machine, DeepEnded(self._clock(), change.units, change)
+            result, memories = machine.reorganise(ended)
+            with self._log_lock:  # who answers from memories that are gone finds them replaced, and asks again
+                seq = self._journal.append(ended)
+                machine.memories = memories
         return result, seq
 
     def plan_consolidation(self) -> ConsolidationPlan:
@@ -95,10 +106,76 @@ class Reorganising(Learning):
             learner = self._learner
             if learner is None or not len(learner.associations.graph):
                 return ()
-            graph, number = learner.associations.graph.copy(), learner.deep.progress.number
+            graph, number = learner.associations.graph.copy(), learner.loops.deep.progress.number
         rng = np.random.default_rng([self.config.deep.seed, number])
         dreams = DreamEngine(self.config.dreams, graph=graph).generate_dreams(count, rng)
         return tuple(sorted(dreams, key=lambda dream: -dream.score))
+
+    # -- the rhythm ------------------------------------------------------------------------------------------------
+
+    def tick(self) -> TickResult:
+        """Do what is due: forget what waited too long, run Loops B and C. Throws no trajectory away.
+
+        A loop that fails is told and tried again after a pause; it raises nothing. Where several processes share a
+        store, one of them runs the loops.
+        """
+        now = self._clock()
+        self._open.expire(now)
+        with self._lock:
+            if self._machine.is_tick_due(now):
+                self._happen(Ticked(now))
+            learner = self._learner
+            if learner is None:
+                return TickResult(None, "nothing was seen yet", 0)
+        if self._journal.is_snapshot_due:
+            self._keep_snapshot()
+        with self._cycle_lock:
+            return self._run_what_is_due(learner.loops, now)
+
+    def _run_what_is_due(self, loops: LoopCoordinator, now: float) -> TickResult:
+        with self._lock:
+            is_due, is_deep_due = loops.is_due(now), loops.is_deep_due(now)
+        if (is_due or is_deep_due) and not self._leads(now):
+            return TickResult(None, "another process that shares the store runs the loops", loops.waiting_count)
+        modes, failures = self.config.schedule, list[str]()
+        background = _told(self.background_learn, modes.background, failures) if is_due else None
+        deep = _told(self.deep_learn, modes.deep, failures) if is_deep_due else None
+        reason = "not due, or too few trajectories" if background is None else background.skipped_reason
+        return TickResult(background, reason, loops.waiting_count, deep, tuple(failures))
+
+    def _leads(self, now: float) -> bool:
+        store = self._journal.store
+        if store is None:
+            return True
+        try:
+            return store.lease(LEASE, self._holder, now=now, until=now + self.config.schedule.lease_s)
+        except StoreError as error:
+            _log.warning("the loops wait: %s", error)
+            return False
+
+    def start_background(self, period_s: float = 60.0) -> None:
+        """Call `tick` every `period_s` seconds in a thread, until `stop_background` or `close`.
+
+        Raises:
+            StateError: it runs already.
+            InvalidValue: a period that is not finite and above 0.
+        """
+        if finite(period_s, "period_s") <= 0.0:
+            raise InvalidValue(f"period_s: expected a number above 0, got {period_s!r}")
+        with self._lock:
+            if self._worker is not None:
+                raise StateError("the background thread runs already")
+            self._worker = Worker(self.tick, period_s)
+
+
+def _told(learn: Callable[[bool], R], mode: str, failures: list[str]) -> R | None:
+    # Whatever goes wrong in a loop, requests go on; the loop has noted it in the log and is tried again later.
+    try:
+        return learn(mode == "forced")
+    except Exception as error:  # noqa: BLE001 - a thread of its own calls this, and must outlive what it calls
+        failures.append(f"{learn.__name__}: {type(error).__name__}: {error}")
+        _log.exception("%s failed; it is tried again", learn.__name__)
+        return None
 
 
 def _known(stages: Sequence[str]) -> tuple[str, ...]:

@@ -1,20 +1,29 @@
-"""The rhythm: Loop A on every trajectory, Loop B when it is due. Time is an argument; who calls `tick` decides when."""
+"""The rhythm: Loop A on every trajectory, Loops B and C when they are due.
+
+Time is an argument; who calls `tick` decides when.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
-from sona.adapters.base_lora import BaseLoRA
 from sona.adapters.micro_lora import MicroLoRA
 from sona.adapters.signal import RunningBaseline
-from sona.checks import Floats
-from sona.config import BackgroundConfig, InstantConfig
-from sona.errors import DimensionMismatch, StoreError
+from sona.config import BackgroundConfig, GraphConfig, InstantConfig, ScheduleConfig
+from sona.errors import DimensionMismatch, SonaError
+from sona.loops.adapters import Adapters, LoopCheckpoint, require_one_size
 from sona.loops.background import BackgroundChange, BackgroundLoop, BackgroundResult
-from sona.loops.cycle import Consolidated, Cycle
+from sona.loops.cycle import Cycle
+from sona.loops.deep import DeepLoop
+from sona.loops.deep_cycle import DeepChange, DeepResult, DeepSettings, Progress
 from sona.loops.instant import InstantLoop, InstantResult
+from sona.loops.schedule import Schedule
+from sona.memory.associate import AssociativeMemory
 from sona.state import State
 from sona.types import QueryTrajectory
+
+_LINKED_PER_CYCLE = 25_000_000  # cosines at the end of a cycle of Loop B: less than a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,63 +34,15 @@ class TickResult:
         background: The cycle of Loop B that ran; None when it was not due.
         reason: Why Loop B did not run; None when it did.
         waiting: Trajectories waiting for Loop B.
+        deep: The cycle of Loop C that ran; None when it was not due.
+        failures: What went wrong, in words; it is tried again after a pause.
     """
 
     background: BackgroundResult | None
     reason: str | None
     waiting: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Adapters:
-    """The two adapters that are in force together: a cycle replaces both at once, so no reader sees half of it."""
-
-    micro: MicroLoRA
-    base: BaseLoRA
-
-    def forward(self, x: Floats) -> Floats:
-        """Return `x`, shape (d,) or (n, d), corrected by both; untrained, `x` itself."""
-        corrected = self.micro.forward(x)
-        return corrected if self.base.layer(0) is None else corrected + self.base.delta(0, x)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LoopCheckpoint:
-    """Everything of the loops that decided answers and learning at one moment; never changed.
-
-    Args:
-        micro: A copy of the instant adapter, with no signal waiting.
-        in_force: What the cycles had learned.
-        baseline: A copy of what a request usually earned.
-        usual: What outcomes since the cycle before were measured against, in [0, 1].
-    """
-
-    micro: MicroLoRA
-    in_force: Consolidated
-    baseline: RunningBaseline
-    usual: float
-
-    def state(self) -> State:
-        """Return everything needed to come back bit for bit."""
-        return State(
-            {
-                "micro": self.micro.state(),
-                "in_force": self.in_force.state(),
-                "baseline": self.baseline.state(),
-                "usual": self.usual,
-            }
-        )
-
-    @classmethod
-    def from_state(cls, state: State) -> LoopCheckpoint:
-        """Return the checkpoint that `state` was taken from.
-
-        Raises:
-            StoreError: the state is incomplete or damaged.
-        """
-        micro, in_force = MicroLoRA.from_state(state.child("micro")), Consolidated.from_state(state.child("in_force"))
-        _require_one_size(micro, in_force)
-        return cls(micro, in_force, RunningBaseline.from_state(state.child("baseline")), state.number("usual"))
+    deep: DeepResult | None = None
+    failures: tuple[str, ...] = ()
 
 
 class LoopCoordinator:
@@ -102,11 +63,31 @@ class LoopCoordinator:
     (1, 1)
     """
 
-    def __init__(self, instant: InstantLoop, background: BackgroundLoop) -> None:
-        """Join two loops over the same micro adapter."""
+    def __init__(
+        self,
+        instant: InstantLoop,
+        background: BackgroundLoop,
+        deep: DeepLoop | None = None,
+        *,
+        associations: AssociativeMemory | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        """Join loops over the same micro adapter and the same memories.
+
+        Args:
+            instant: Loop A.
+            background: Loop B.
+            deep: Loop C; one with default settings when None.
+            associations: The memory graph; an empty one when None.
+            schedule: When each loop runs; by default settings when None.
+        """
         self.instant = instant
         self.background = background
-        self._last_cycle: float | None = None
+        self.deep = deep or DeepLoop()
+        self.associations = associations or AssociativeMemory(instant.micro.hidden_dim)
+        self.schedule = schedule or Schedule(
+            ScheduleConfig(), background.config.interval_s, self.deep.settings.deep.interval_s
+        )
         self._adapters = Adapters(instant.micro, background.base)
         self._usual = instant.baseline.value  # what outcomes since the last cycle are measured against
 
@@ -126,8 +107,8 @@ class LoopCoordinator:
 
     @property
     def is_started(self) -> bool:
-        """True once the interval of Loop B has begun."""
-        return self._last_cycle is not None
+        """True once the intervals have begun."""
+        return self.schedule.is_started
 
     def why_not(self, *, force: bool = False) -> str | None:
         """Return why a cycle would have nothing to do now; None when it would."""
@@ -140,26 +121,71 @@ class LoopCoordinator:
 
     def is_due(self, now: float) -> bool:
         """Return True when Loop B has waited its interval and has enough to learn from."""
-        enough = self.waiting_count >= self.background.config.min_trajectories
-        waited = 0.0 if self._last_cycle is None else now - self._last_cycle
-        return enough and waited >= self.background.config.interval_s
+        has_enough = self.why_not(force=self.schedule.config.background == "forced") is None
+        return has_enough and self.schedule.is_due("background", now, has_enough=has_enough)
 
-    def begin_tick(self, now: float) -> bool:
-        """Return True when Loop B is due; the first tick starts the interval."""
-        if self._last_cycle is None:
-            self._last_cycle = now
-        return self.is_due(now)
+    def is_deep_due(self, now: float) -> bool:
+        """Return True when Loop C has waited its interval and has enough memories, or is in the middle of its work."""
+        count, least = len(self.associations.graph), self.deep.settings.deep.min_memories
+        has_enough = count >= (1 if self.schedule.config.deep == "forced" else max(least, 1))
+        return has_enough and self.schedule.is_due("deep", now, has_enough=has_enough)
 
     def tick(self, now: float) -> TickResult:
-        """Run Loop B when it is due.
+        """Run what is due: Loop B, then Loop C. A loop that fails is tried again after a pause; nothing is lost.
+
+        The first tick begins the intervals.
 
         Args:
-            now: Seconds, a clock that does not go back.
+            now: Seconds.
         """
-        if not self.begin_tick(now):
-            return TickResult(None, "not due, or too few trajectories", self.waiting_count)
-        result = self.run_background(now=now)
-        return TickResult(result, result.skipped_reason, self.waiting_count)
+        self.schedule.start(now)
+        background, deep, failures = None, None, []
+        if self.is_due(now):
+            try:
+                background = self.run_background(now=now, force=self.schedule.config.background == "forced")
+            except SonaError as error:
+                self.schedule.failed("background", now, str(error) or type(error).__name__)
+                failures.append(f"background: {error}")
+        if self.is_deep_due(now):
+            try:
+                deep = self.run_deep(now=now, force=self.schedule.config.deep == "forced")
+            except SonaError as error:
+                self.schedule.failed("deep", now, str(error) or type(error).__name__)
+                failures.append(f"deep: {error}")
+        reason = "not due, or too few trajectories" if background is None else background.skipped_reason
+        return TickResult(background, reason, self.waiting_count, deep, tuple(failures))
+
+    def run_deep(self, *, now: float, force: bool = False, is_over: Callable[[], bool] = lambda: False) -> DeepResult:
+        """Run one cycle of Loop C now and put it in force.
+
+        Args:
+            now: Seconds.
+            force: Run with fewer memories than it needs.
+            is_over: Asked before every unit of work; True ends the cycle there, and the next goes on.
+        """
+        bank = self.background.bank
+        cycle = self.deep.begin(self.associations, bank, now=now, force=force)
+        if cycle.reason is not None:
+            return DeepResult(self.deep.progress.number, skipped_reason=cycle.reason)
+        self.schedule.began("deep", now)
+        return self.reorganise(self.deep.compute(cycle, is_over=is_over), now=now)
+
+    def reorganise(self, change: DeepChange, *, now: float, protected: Collection[str] = ()) -> DeepResult:
+        """Put a cycle of Loop C in force.
+
+        Args:
+            change: What it computed.
+            now: Seconds.
+            protected: Ids of memories that must stay.
+
+        Raises:
+            StateError: another cycle was committed since this one began; nothing was changed.
+        """
+        result = self.deep.commit(change, self.associations, self.background.bank, protected=protected)
+        if self.deep.settings.deep.merge_tasks and change.is_finished:
+            result = replace(result, tasks_merged=self.merge_tasks())
+        self.schedule.ended("deep", now, "done" if change.is_finished else "done in part; the next goes on")
+        return result
 
     def run_background(self, *, now: float, force: bool = False) -> BackgroundResult:
         """Run one cycle of Loop B now and put it in force: `begin`, `compute` and `commit` in one.
@@ -170,10 +196,10 @@ class LoopCoordinator:
         """
         return self.commit(self.compute(self.begin(now=now, force=force)), now=now)
 
-    def hand_over(self) -> int:
-        """Move what Loop A recorded to Loop B, as far as there is room; return how many were new."""
+    def _hand_over(self) -> None:
+        # What Loop A recorded goes to Loop B, as far as there is room.
         room = max(self.instant.buffer.capacity - self.background.pending_count, 0)
-        return self.background.add(self.instant.buffer.drain_n(room))
+        self.background.add(self.instant.buffer.drain_n(room))
 
     def begin(self, *, now: float, force: bool = False) -> Cycle:
         """Hand over what Loop A recorded, and return a cycle to be computed aside while requests go on.
@@ -184,25 +210,23 @@ class LoopCoordinator:
             now: Seconds.
             force: Run with fewer than `min_trajectories`.
         """
-        self.hand_over()
-        return self._cycle(now, force)
+        self._hand_over()
+        cycle = self.background.begin(self.instant.micro, baseline=self._usual, now=now, force=force)
+        if cycle.reason is None:
+            self.schedule.began("background", now)
+        return cycle
 
-    def _cycle(self, now: float, force: bool) -> Cycle:
-        return self.background.begin(self.instant.micro, baseline=self._usual, now=now, force=force)
-
-    def compute(self, cycle: Cycle | None = None, *, now: float = 0.0, force: bool = False) -> BackgroundChange:
+    def compute(self, cycle: Cycle) -> BackgroundChange:
         """Return what `cycle` learns; nothing is in force yet, and any thread may do it while requests learn.
 
         Args:
-            cycle: As `begin` returned it; None begins one here, over what was handed over before.
-            now: Seconds, for a cycle begun here.
-            force: Run with fewer than `min_trajectories`, for a cycle begun here.
+            cycle: As `begin` returned it.
 
         Raises:
             LearningError: the refit failed; the batch waits for the next cycle.
             PatternExtractionError: clustering failed; the batch waits for the next cycle.
         """
-        return self.background.compute(self._cycle(now, force) if cycle is None else cycle)
+        return self.background.compute(cycle)
 
     def commit(self, change: BackgroundChange, *, now: float) -> BackgroundResult:
         """Put a cycle in force; what Loop A learned while it was computed is learned again on top of it.
@@ -218,6 +242,8 @@ class LoopCoordinator:
             for trajectory in self.instant.buffer.snapshot():
                 self.instant.relearn(trajectory)
             self._adapters = Adapters(micro, self.background.base)
+            self.associations.link(_LINKED_PER_CYCLE)
+            self.associations.publish()
         return result
 
     def reject(self, change: BackgroundChange, *, now: float) -> BackgroundResult:
@@ -231,11 +257,12 @@ class LoopCoordinator:
         """
         result = self.background.reject(change)
         if change.after is not None:
-            self._end(now)
+            self._end(now, "done, and rejected")
         return result
 
-    def _end(self, now: float) -> None:
-        self._last_cycle, self._usual = now, self.instant.baseline.value
+    def _end(self, now: float, outcome: str = "done") -> None:
+        self._usual = self.instant.baseline.value
+        self.schedule.ended("background", now, outcome)
 
     def merge_tasks(self) -> int:
         """Merge the tasks of EWC++ into one, and return how many there were; 0 when there was nothing to merge."""
@@ -244,8 +271,10 @@ class LoopCoordinator:
         return merged
 
     def go_on_after(self, earlier: LoopCoordinator) -> None:
-        """Count on from where `earlier` stood: versions, cycles, pattern ids and what was recorded."""
+        """Count on from where `earlier` stood: versions, cycles, pattern ids, what was recorded and when each ran."""
         self.background.go_on_after(earlier.background)
+        self.deep.progress = Progress(earlier.deep.progress.number)
+        self.schedule = earlier.schedule
         self.instant.go_on_after(earlier.instant)
 
     def checkpoint(self) -> LoopCheckpoint:
@@ -278,13 +307,15 @@ class LoopCoordinator:
         self._adapters = Adapters(micro, self.background.base)
 
     def state(self) -> State:
-        """Return both loops and when Loop B last ran."""
+        """Return the loops, the memory graph and when each loop ran."""
         return State(
             {
                 "instant": self.instant.state(),
                 "background": self.background.state(),
+                "deep": self.deep.state(),
+                "associations": self.associations.state(),
+                "schedule": self.schedule.state(),
                 "usual": self._usual,
-                "last_cycle": [] if self._last_cycle is None else [self._last_cycle],
             }
         )
 
@@ -294,6 +325,10 @@ class LoopCoordinator:
         state: State,
         instant_config: InstantConfig | None = None,
         background_config: BackgroundConfig | None = None,
+        *,
+        settings: DeepSettings | None = None,
+        graph: GraphConfig | None = None,
+        schedule: ScheduleConfig | None = None,
     ) -> LoopCoordinator:
         """Return the coordinator that `state` was taken from.
 
@@ -301,17 +336,18 @@ class LoopCoordinator:
             StoreError: the state is incomplete or damaged.
         """
         background = BackgroundLoop.from_state(state.child("background"), background_config)
-        coordinator = cls(InstantLoop.from_state(state.child("instant"), background.ewc, instant_config), background)
-        _require_one_size(coordinator.instant.micro, background.in_force)
+        deep = DeepLoop.from_state(state.child("deep"), settings)
+        intervals = background.config.interval_s, deep.settings.deep.interval_s
+        coordinator = cls(
+            InstantLoop.from_state(state.child("instant"), background.ewc, instant_config),
+            background,
+            deep,
+            associations=AssociativeMemory.from_state(state.child("associations"), graph),
+            schedule=Schedule.from_state(state.child("schedule"), schedule or ScheduleConfig(), *intervals),
+        )
+        require_one_size(coordinator.instant.micro, background.in_force)
         coordinator._usual = state.number("usual")
-        last = state.listing("last_cycle")
-        coordinator._last_cycle = float(last[0]) if last and isinstance(last[0], (int, float)) else None
         return coordinator
-
-
-def _require_one_size(micro: MicroLoRA, in_force: Consolidated) -> None:
-    if micro.hidden_dim != in_force.base.hidden_dim or micro.param_count != in_force.ewc.param_count:
-        raise StoreError("saved state: the loops differ in the size of their adapters")
 
 
 def _going_on(earlier: MicroLoRA, present: MicroLoRA) -> MicroLoRA:

@@ -66,7 +66,7 @@ class AssociativeMemory:
         """Return how much of a request reaches some memories, by kind of link, shape (2, m); None without links."""
         return None if self.links is None else self.links.activation(seeds, ids, self.config)
 
-    def join(self, ids: Sequence[str], vectors: Floats) -> None:
+    def join(self, ids: Sequence[str], vectors: Floats, *, now: float) -> None:
         """Let memories be part of the graph; one that is there with another vector gets this one.
 
         Where the graph is full, the rest is left out.
@@ -74,6 +74,7 @@ class AssociativeMemory:
         Args:
             ids: Their ids, n of them.
             vectors: Their vectors, shape (n, d).
+            now: Seconds; a memory that never served is as old as that.
         """
         graph = self.graph
         known = [row for row, name in enumerate(ids) if name in graph]
@@ -81,7 +82,7 @@ class AssociativeMemory:
             self._re_embed([graph.row_of[ids[row]] for row in known], [ids[row] for row in known], vectors[known])
         room = self.config.capacity - len(graph)
         for row in [row for row, name in enumerate(ids) if name not in graph][:room]:
-            graph.add(MemoryNode(ids[row], vectors[row]))
+            graph.add(MemoryNode(ids[row], vectors[row], last_access=now))
             self._unlinked[ids[row]] = None
 
     def _re_embed(self, rows: list[int], ids: list[str], vectors: Floats) -> None:
@@ -105,7 +106,7 @@ class AssociativeMemory:
         if len(self.graph) + len(showings) <= self.config.capacity:
             for showing in showings:
                 if showing.item not in self.graph:
-                    self.graph.add(MemoryNode(showing.item, vectors[showing.item]))
+                    self.graph.add(MemoryNode(showing.item, vectors[showing.item], last_access=now))
                     self._unlinked[showing.item] = None
         used = {showing.item: showing.reward for showing in showings if showing.reward > 0.0}
         unused = [showing.item for showing in showings if showing.reward <= 0.0]
