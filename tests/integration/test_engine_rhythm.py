@@ -193,10 +193,11 @@ def test_stopping_takes_less_than_a_second_also_in_the_middle_of_a_long_cycle_of
         time.sleep(0.1)
 
     monkeypatch.setattr("sona.loops.deep._Work._do_dream", slow)
-    config = SonaConfig(hidden_dim=8, deep=DeepConfig(interval_s=0.0, dreams=1000))  # 100 units of a tenth of a second
+    config = SonaConfig(hidden_dim=8, deep=DeepConfig(dreams=1000))  # 100 units of a tenth of a second
     engine, clock = alive(config)
     asked(engine, 0)
     engine.tick()
+    clock.now += WEEK
     engine.start_background(period_s=0.01)
     deadline = time.monotonic() + 10.0
     while not engine.metrics().loops[2].is_running and time.monotonic() < deadline:
