@@ -1,0 +1,1 @@
+"""Streams over an engine's own memories, for `bench/quality_recall_graph.py`."""
