@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sona.cli import auditing, exchange, show
+from sona.cli import auditing, exchange, memory, reorganised, show
 from sona.cli.command import Db, Json, told
 from sona.cli.database import DEFAULT, option, reading, writing
 from sona.cli.files import STDIN, read_memories
@@ -264,7 +264,7 @@ def status(db: Db = DEFAULT, json: Json = False) -> None:
         show.document({**facts, **known, "metrics": _plain(replace(metrics, store=None))})
         return
     named = {"file": f"{db}, {show.size(size_bytes)}, SONA {__version__}", "embedder": embedder}
-    show.status(metrics, named, versions=versions, log=log)
+    show.status(metrics, named, graph=reorganised.status(metrics), versions=versions, log=log)
 
 
 @app.command(epilog='Example: sona patterns    or: sona patterns "reset my password"')
@@ -296,5 +296,6 @@ def _plain(record: BackgroundResult | SonaMetrics) -> dict[str, Plain]:
     return values
 
 
+memory.register(app)
 auditing.register(app)
 exchange.register(app)

@@ -48,6 +48,16 @@ def reading(path: Path) -> Iterator[Look]:
         log.close()
 
 
+def trying(path: Path) -> SonaEngine:
+    """Return the database in `path` in memory, to try things on: nothing that is done to it is kept.
+
+    Raises:
+        StoreError: there is none, or it cannot be read.
+    """
+    require(path)
+    return SonaEngine.load(path)
+
+
 @contextmanager
 def writing(path: Path, *, create: bool = False) -> Iterator[SonaEngine]:
     """Give the engine in `path`, and let go of the file at the end of the block; what happened is in its log.

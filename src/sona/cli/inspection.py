@@ -1,4 +1,4 @@
-"""What an engine knows, read from its state: patterns with what worked for them, the embedder, and the log."""
+"""What an engine knows, read from its state: patterns, texts, dreams, the embedder, and the log."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sona.config import DreamConfig
+from sona.dreams.dream import Dream, refusal
 from sona.engine import SonaEngine
 from sona.errors import StateError
 from sona.patterns.bank import ReasoningBank
@@ -61,6 +63,24 @@ class PatternView:
 
 
 @dataclass(frozen=True, slots=True)
+class DreamView:
+    """One dream for people.
+
+    Args:
+        dream: The dream.
+        refusal: Why its proposals would not be taken up, in words; None when they would.
+    """
+
+    dream: Dream
+    refusal: str | None
+
+    @classmethod
+    def of(cls, dream: Dream, config: DreamConfig) -> DreamView:
+        """Return what there is to say about a dream."""
+        return cls(dream, refusal(dream, config))
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """The log of a file for people.
 
@@ -107,6 +127,21 @@ def what_worked(engine: SonaEngine, pattern_ids: Iterable[int]) -> dict[int, str
     known = [number for number in pattern_ids if bank.get_pattern(number) is not None]
     found = {number: _worked(bank.trajectories_of(number)) for number in known}
     return {number: memory for number, memory in found.items() if memory is not None}
+
+
+def texts_by_id(engine: SonaEngine) -> dict[str, str]:
+    """Return the texts that are remembered; items that were only ranked have none."""
+    memories = engine.state().child("machine").child("memories")
+    return dict(zip(memories.texts("ids"), memories.texts("texts"), strict=True))
+
+
+def why_no_memory(engine: SonaEngine) -> str | None:
+    """Return in words why the memory graph is empty although something is remembered; None when it is not."""
+    if not engine.config.use_graph:
+        return "the memory graph is switched off"
+    if engine.memory_count and engine.metrics().hidden_dim is None:
+        return "memories join the graph with the first request"
+    return None
 
 
 def describe_embedder(engine: SonaEngine) -> str:

@@ -143,8 +143,10 @@ def size(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:,.1f} MB" if size_bytes >= 100_000 else f"{size_bytes / 1e3:,.1f} kB"
 
 
-def status(metrics: SonaMetrics, facts: Mapping[str, str], *, versions: int, log: Log | None) -> None:
-    """Show the counters in plain words, after `facts` about the file."""
+def status(
+    metrics: SonaMetrics, facts: Mapping[str, str], *, graph: Mapping[str, str], versions: int, log: Log | None
+) -> None:
+    """Show the counters in plain words, after `facts` about the file, with those of the memory graph among them."""
     rows = dict(facts)
     rows["log"] = _log(log)
     rows["memories"] = f"{metrics.memories:,}"
@@ -160,6 +162,7 @@ def status(metrics: SonaMetrics, facts: Mapping[str, str], *, versions: int, log
         f"{metrics.past_requests:,} past requests remembered; similar requests have earned {metrics.reach_trust:.0%} "
         "of their reach (the same request always counts)"
     )
+    rows |= graph
     rows["background"] = f"learned from {metrics.learned:,} trajectories, {metrics.waiting:,} wait for `sona learn`"
     rows["version"] = f"{metrics.version} in force, {versions:,} committed in all"
     rows["guard"] = (
