@@ -163,22 +163,34 @@ class Decoder:
                 return DeepEnded(entry.at, int(str(document["units"])))
             values = {name: tuple(value) if isinstance(value, list) else value for name, value in document.items()}
             if kind is Judged and values["rewards"] is not None:
-                values["rewards"] = {str(pair[0]): pair[1] for pair in _pairs(document["rewards"])}
+                values["rewards"] = self._rewards(document)
             make: Callable[..., Event] = kind
             return make(**values)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise StoreError(f"event {entry.seq} ({entry.kind}) cannot be read: {error}") from error
 
+    def _rewards(self, document: Mapping[str, object]) -> dict[str, object]:
+        # What was not shown was refused before it got here; where a log is read without somebody, less may be shown.
+        rewards = {str(pair[0]): pair[1] for pair in _pairs(document["rewards"])}
+        served = self._machine.intake.served.get(int(str(document["trajectory_id"])))
+        if served is None:
+            return rewards
+        shown = {step.ref for step in served.trajectory.steps}
+        return {item: reward for item, reward in rewards.items() if item in shown}
+
     def _answered(self, entry: Entry, document: Mapping[str, object]) -> Answered:
         text, subject = _text_or_none(document["text"]), _text_or_none(document["subject"])
         items = [str(item) for item in _list(document["items"])]
         has_memories, is_embedded = document["has_memories"] is True, document["is_embedded"] is True
+        serving = dict(_mapping(document["serving"]))
+        serving["arm"] = Arm(str(serving["arm"]))
         request = self._machine.words.embed(text or "") if is_embedded else document["request"]
         if not isinstance(request, np.ndarray):
             raise StoreError(f"event {entry.seq}: the request is missing")
         if has_memories:
             memories = self._machine.memories
             present = [item in memories for item in items]  # one may have gone, where a log is read without somebody
+            serving["common"] = sum(present[: int(str(serving["common"]))])
             items = [item for item, is_there in zip(items, present, strict=True) if is_there]
             shown = [memories.vectors[memories.row(item)] for item in items]
         else:
@@ -194,8 +206,6 @@ class Decoder:
             alternatives=True,
             subject=subject,
         )
-        serving = dict(_mapping(document["serving"]))
-        serving["arm"] = Arm(str(serving["arm"]))
         make: Callable[..., Serving] = Serving
         touched = tuple(int(str(pattern)) for pattern in _list(document["touched"]))
         return Answered(

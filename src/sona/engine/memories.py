@@ -41,6 +41,8 @@ class Memories:
         self._merged: dict[str, str] = {}  # id of one that was merged -> id of the one it is part of; in _row_of, too
         self._id_of_text: dict[str, str] = {}
         self._texts: list[str] = []
+        self._names: list[str] = []  # ids by row
+        self._numbered = 0  # greatest number that an id had; made-up ids go on from it, as votes name those that went
         self._ids: tuple[str, ...] = ()
         self._vectors: Floats = np.zeros((0, 0), np.float32)
         self._unindexed: set[int] = set()
@@ -73,10 +75,9 @@ class Memories:
     @property
     def ids(self) -> tuple[str, ...]:
         """Ids in row order."""
-        ids, merged = self._ids, self._merged
-        if len(ids) != len(self._row_of) - len(merged):  # ids only ever grow, and another thread may be adding one
-            names = tuple(self._row_of)
-            ids = self._ids = tuple(name for name in names if name not in merged) if merged else names
+        ids = self._ids
+        if len(ids) != len(self._names):  # ids only ever grow, and another thread may be adding one
+            ids = self._ids = tuple(self._names)
         return ids
 
     @property
@@ -126,11 +127,12 @@ class Memories:
         row = self._row_of.get(nonempty_text(id, "id"))
         if self._merged.pop(id, None) is not None:  # it is a memory of its own again
             row = None
-            del self._row_of[id]
         if row is None:
             row = len(self._texts)
             self._texts.append(text)
+            self._names.append(id)
             self._row_of[id] = row
+            self._numbered = max(self._numbered, _number_of(id))
         elif self._texts[row] == text and row_vector is None:
             return id
         else:
@@ -157,12 +159,12 @@ class Memories:
         old, self._texts[row] = self._texts[row], text
         if self._id_of_text.get(old) == id:
             del self._id_of_text[old]
-            other = next((name for name, at in self._row_of.items() if self._texts[at] == old), None)
+            other = next((name for name, words in zip(self._names, self._texts, strict=True) if words == old), None)
             if other is not None:  # another memory has the same words
                 self._id_of_text[old] = other
 
     def _new_id(self) -> str:
-        number = len(self._texts) + 1
+        number = max(len(self._texts), self._numbered) + 1
         while f"m{number}" in self._row_of:
             number += 1
         return f"m{number}"
@@ -243,17 +245,22 @@ class Memories:
     def without(self, gone: Mapping[str, str | None]) -> Memories:
         """Return the memories without some of them; these stay as they are, for whoever reads them.
 
+        None goes into what is not a memory here that stays, nor into one whose present words have no vector yet:
+        nobody compared the two. Such a one stays as well.
+
         Args:
             gone: Ids of those that go, each with the id of the one that it was merged into, or None.
         """
         left = Memories()
-        kept = [row for row, id in enumerate(self.ids) if id not in gone]  # noqa: A001
+        leaving = {old: new for old, new in gone.items() if new is None or self._takes_in(new, gone)}
+        kept = [row for row, id in enumerate(self._names) if id not in leaving]  # noqa: A001
         new_row = {row: place for place, row in enumerate(kept)}
-        left._texts = [self._texts[row] for row in kept]
-        left._row_of = {self.ids[row]: place for row, place in new_row.items()}
-        for id, text in zip(left._row_of, left._texts, strict=True):  # noqa: A001
+        left._texts, left._names = [self._texts[row] for row in kept], [self._names[row] for row in kept]
+        left._numbered = self._numbered
+        left._row_of = {id: place for place, id in enumerate(left._names)}  # noqa: A001
+        for id, text in zip(left._names, left._texts, strict=True):  # noqa: A001
             left._id_of_text.setdefault(text, id)
-        merged = {**self._merged, **{old: new for old, new in gone.items() if new is not None}}
+        merged = {**self._merged, **{old: new for old, new in leaving.items() if new is not None}}
         for old in merged:
             end = _end(old, merged)
             if end in left._row_of and old not in left._row_of:
@@ -265,6 +272,10 @@ class Memories:
         left._given = {new_row[row]: given for row, given in self._given.items() if row in new_row}
         return left
 
+    def _takes_in(self, id: str, gone: Mapping[str, str | None]) -> bool:  # noqa: A002
+        is_here = id in self._row_of and id not in self._merged and id not in gone
+        return is_here and self._row_of[id] not in self._unindexed
+
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
         given = sorted(self._given)
@@ -275,6 +286,7 @@ class Memories:
                 "merged": list(self._merged),
                 "merged_into": list(self._merged.values()),
                 "texts": list(self._texts),
+                "numbered": self._numbered,
                 "vectors": self._vectors,
                 "unindexed": np.array(sorted(self._unindexed), np.int64),
                 "given_rows": np.array(given, np.int64),
@@ -293,12 +305,15 @@ class Memories:
         ids, memories._texts = state.texts("ids"), state.texts("texts")
         if len(ids) != len(memories._texts):
             raise StoreError("saved state: memories/ids and memories/texts differ in number")
+        memories._names, memories._numbered = ids, state.whole("numbered")
         memories._row_of = {id: row for row, id in enumerate(ids)}  # noqa: A001
         for id, text in zip(ids, memories._texts, strict=True):  # noqa: A001
             memories._id_of_text.setdefault(text, id)
         merged, into = state.texts("merged"), state.texts("merged_into")
         if len(merged) != len(into) or any(new not in memories._row_of for new in into):
             raise StoreError("saved state: memories/merged names what is not there")
+        if len(memories._row_of) < len(ids) or not memories._row_of.keys().isdisjoint(merged):
+            raise StoreError("saved state: two memories have one id")
         memories._merged = dict(zip(merged, into, strict=True))
         memories._row_of.update({old: memories._row_of[new] for old, new in memories._merged.items()})
         memories._vectors = state.floats("vectors", None, None)
@@ -315,3 +330,8 @@ def _end(id: str, merged: Mapping[str, str]) -> str:  # noqa: A002
     while id in merged:
         id = merged[id]  # noqa: A001
     return id
+
+
+def _number_of(id: str) -> int:  # noqa: A002
+    digits = id[1:]
+    return int(digits) if id[0] == "m" and digits.isascii() and digits.isdecimal() and len(digits) < 16 else 0

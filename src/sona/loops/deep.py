@@ -8,7 +8,7 @@ leaves over, the next cycle does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import astuple, fields, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from sona.errors import InvalidValue, StateError, StoreError
 from sona.loops.deep_cycle import STAGES, DeepChange, DeepCycle, DeepResult, DeepSettings, Pair, Progress
 from sona.memory.associate import BLOCK, AssociativeMemory, nearest_to
 from sona.memory.consolidate import ConsolidationPlan, apply, plan
-from sona.memory.duplicates import Pairs, duplicates
+from sona.memory.duplicates import Pairs, cosines_of, duplicates
 from sona.memory.graph import MemoryGraph
 from sona.memory.nodes import EdgeKind
 from sona.patterns.bank import ReasoningBank
@@ -93,15 +93,14 @@ class DeepLoop:
 
         Args:
             cycle: As `begin` returned it; its graph is used up.
-            is_over: Asked before every unit of work; True ends the cycle there.
+            is_over: Asked before every unit of work but the first; True ends the cycle there.
             units: Do just so many units, as a cycle did before; as many as there are when None.
         """
         work = _Work(cycle, self.settings)
         done = 0
-        for _ in work.units():
+        while work.is_left() and not (done >= units if units is not None else done > 0 and is_over()):
+            work.do()
             done += 1
-            if is_over() if units is None else done >= units:
-                break
         return work.change(done)
 
     def commit(
@@ -126,7 +125,8 @@ class DeepLoop:
         if change.before.number != self.progress.number:
             raise StateError("another cycle of Loop C was committed since this one began")
         graph = associations.graph
-        for ids, pairs in change.linked:
+        linked = _still_true(change, graph)
+        for ids, pairs in linked:
             _link(graph, pairs, EdgeKind.SIMILAR)
             associations.compared(ids)
         integration = DreamEngine(self.settings.dreams, graph=graph).integrate_dreams(change.dreams)
@@ -134,14 +134,15 @@ class DeepLoop:
         result = DeepResult(
             cycle=change.before.number + change.is_finished,
             is_finished=change.is_finished,
-            linked=sum(len(ids) for ids, _ in change.linked),
+            linked=sum(len(ids) for ids, _ in linked),
             dreams_generated=change.dreamt,
             dreams_integrated=integration.integrated,
             links_dreamt=integration.added,
             phi=None if change.phi is None else change.phi.mean,
         )
         if change.plan is not None:
-            result = self._consolidated(result, _still_possible(change.plan, graph, protected), associations, bank)
+            agreed = _still_possible(change.plan, change.seen, graph, protected)
+            result = self._consolidated(result, agreed, associations, bank)
         if change.hierarchy is not None:
             self.hierarchy = change.hierarchy
             result = replace(result, levels=tuple(len(level.groups) for level in change.hierarchy.levels))
@@ -215,19 +216,18 @@ class _Work:
         self._hierarchy: Hierarchy | None = None
         self._phi: MemoryPhi | None = None
 
-    def units(self) -> Iterator[None]:
+    def is_left(self) -> bool:
+        """Return True when there is a unit to do; stages that have none are done."""
         stages = self._cycle.progress.stages if self._cycle.reason is None else ()
-        while self._stage < len(stages):
-            name = stages[self._stage]
-            first = self._unit
-            for unit in range(first, self._count(name)):
-                self._do(name, unit)
-                self._unit = unit + 1
-                if self._unit >= self._count(name):
-                    self._stage, self._unit = self._stage + 1, 0
-                yield
-            if stages[self._stage : self._stage + 1] == (name,):  # there was nothing to do
-                self._stage, self._unit = self._stage + 1, 0
+        while self._stage < len(stages) and self._unit >= self._count(stages[self._stage]):
+            self._stage, self._unit = self._stage + 1, 0
+        return self._stage < len(stages)
+
+    def do(self) -> None:
+        """Do one unit of those that are left."""
+        getattr(self, f"_do_{self._cycle.progress.stages[self._stage]}")(self._unit)
+        self._unit += 1
+        self.is_left()
 
     def _count(self, name: str) -> int:
         if name == "link":
@@ -235,9 +235,6 @@ class _Work:
         if name == "dream":
             return -(-self._settings.deep.dreams // _DREAMS)
         return -(-len(self._graph) // BLOCK) if name == "compare" else 1
-
-    def _do(self, name: str, unit: int) -> None:
-        getattr(self, f"_do_{name}")(unit)
 
     def _rng(self, unit: int) -> np.random.Generator:
         return np.random.default_rng([self._settings.deep.seed, self._cycle.progress.number, self._stage, unit])
@@ -271,16 +268,9 @@ class _Work:
         self._pairs += [(names[a], names[b], cosine) for a, b, cosine in pairs]
 
     def _do_consolidate(self, unit: int) -> None:
-        graph = self._graph
-        known = [pair for pair in self._pairs if pair[0] in graph and pair[1] in graph]
-        rows = [(graph.row_of[a], graph.row_of[b]) for a, b, _ in known]
-        pairs = Pairs(
-            np.array([min(one) for one in rows], np.int64),
-            np.array([max(one) for one in rows], np.int64),
-            np.array([cosine for _, _, cosine in known], np.float64),
-        )
-        protected, now, config = self._cycle.protected, self._cycle.now, self._settings.consolidation
-        self._plan = plan(graph, pairs, now=now, config=config, protected=protected)
+        graph, config = self._graph, self._settings.consolidation
+        near = _near_now(graph, self._pairs, config.merge_similarity)
+        self._plan = plan(graph, near, now=self._cycle.now, config=config, protected=self._cycle.protected)
 
     def _do_abstract(self, unit: int) -> None:
         bank = self._cycle.bank
@@ -298,10 +288,13 @@ class _Work:
 
     def change(self, done: int) -> DeepChange:
         before = self._cycle.progress
-        is_finished = self._stage >= len(before.stages)
-        after = Progress(before.number, before.stages, self._stage, self._unit, tuple(self._pairs))
+        is_finished = self._cycle.reason is None and self._stage >= len(before.stages)
+        # What was linked does not wait for it any more, so the next cycle begins with the first of those that do.
+        unit = 0 if before.stages[self._stage : self._stage + 1] == ("link",) else self._unit
+        after = Progress(before.number, before.stages, self._stage, unit, tuple(self._pairs))
         return DeepChange(
             before=before,
+            seen=self._graph,
             after=Progress(before.number + 1) if is_finished else after,
             units=done,
             linked=tuple(self._linked),
@@ -339,10 +332,52 @@ def _link(graph: MemoryGraph, pairs: Sequence[Pair], kind: EdgeKind) -> None:
         graph.link(a_rows, b_rows, kind, weights)
 
 
-def _still_possible(agreed: ConsolidationPlan, graph: MemoryGraph, protected: Collection[str]) -> ConsolidationPlan:
-    # What is needed by now stays.
+def _near_now(graph: MemoryGraph, pairs: Sequence[Pair], least: float) -> Pairs:
+    # A cycle that was cut short found its pairs long ago: who says something else since is no duplicate any more.
+    row_of = graph.row_of
+    found = [(row_of[a], row_of[b]) for a, b, _ in pairs if a in row_of and b in row_of and _are_alike(graph, a, b)]
+    ends = np.sort(np.array(found, np.int64).reshape(-1, 2), axis=1)
+    similarities = cosines_of(graph.vectors, ends[:, 0], ends[:, 1])
+    is_near = similarities >= least
+    return Pairs(ends[is_near, 0], ends[is_near, 1], similarities[is_near])
+
+
+def _are_alike(graph: MemoryGraph, a: str, b: str) -> bool:
+    return graph.kind(a) == graph.kind(b)  # what a caller ranks never takes in what was remembered
+
+
+def _unmoved(seen: MemoryGraph, graph: MemoryGraph, names: Iterable[str]) -> set[str]:
+    # Those that have the vector still that they had when the cycle began.
+    then, now = seen.row_of, graph.row_of
+    both = [name for name in dict.fromkeys(names) if name in then and name in now]
+    earlier, present = seen.vectors[[then[name] for name in both]], graph.vectors[[now[name] for name in both]]
+    return {name for name, is_same in zip(both, (earlier == present).all(axis=1).tolist(), strict=True) if is_same}
+
+
+def _still_true(change: DeepChange, graph: MemoryGraph) -> list[tuple[tuple[str, ...], tuple[Pair, ...]]]:
+    # Of a memory that says something else by now, nothing is known yet: it goes on waiting.
+    found = []
+    for ids, pairs in change.linked:
+        same = _unmoved(change.seen, graph, [*ids, *(name for a, b, _ in pairs for name in (a, b))])
+        kept = tuple(pair for pair in pairs if pair[0] in same and pair[1] in same)
+        found.append((tuple(name for name in ids if name in same), kept))
+    return found
+
+
+def _still_possible(
+    agreed: ConsolidationPlan, seen: MemoryGraph, graph: MemoryGraph, protected: Collection[str]
+) -> ConsolidationPlan:
+    # What is needed by now stays, and so does what says something else by now or has served meanwhile.
+    names = [name for merge in agreed.merges for name in (merge.kept, merge.gone)]
+    same = _unmoved(seen, graph, [*names, *(removal.id for removal in agreed.removals)])
     merges = tuple(
-        merge for merge in agreed.merges if merge.kept in graph and merge.gone in graph and merge.gone not in protected
+        merge for merge in agreed.merges if merge.kept in same and merge.gone in same and merge.gone not in protected
     )
-    removals = tuple(one for one in agreed.removals if one.id in graph and one.id not in protected)
+    removals = tuple(
+        one for one in agreed.removals if one.id in same and one.id not in protected and _is_unused(seen, graph, one.id)
+    )
     return ConsolidationPlan(merges, removals, agreed.expected_loss, len(graph) - len(merges) - len(removals))
+
+
+def _is_unused(seen: MemoryGraph, graph: MemoryGraph, name: str) -> bool:
+    return bool(seen.access_counts[seen.row_of[name]] == graph.access_counts[graph.row_of[name]])

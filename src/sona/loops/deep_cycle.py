@@ -52,11 +52,6 @@ class Progress:
     unit: int = 0
     pairs: tuple[Pair, ...] = ()
 
-    @property
-    def is_fresh(self) -> bool:
-        """True when nothing of the cycle is done yet."""
-        return self.stage == self.unit == 0
-
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
         a_ids, b_ids, cosines = zip(*self.pairs, strict=True) if self.pairs else ((), (), ())
@@ -116,6 +111,7 @@ class DeepChange:
 
     Args:
         before: How far it had come when it began.
+        seen: The memory graph that it was computed from, with what it found linked.
         after: How far it has come; fresh when it is finished.
         units: Units of work that were done.
         linked: Memories that were compared with all others, and what they are similar to: ids, ids, cosines.
@@ -128,6 +124,7 @@ class DeepChange:
     """
 
     before: Progress
+    seen: MemoryGraph
     after: Progress
     units: int
     linked: tuple[tuple[tuple[str, ...], tuple[Pair, ...]], ...]
@@ -141,7 +138,7 @@ class DeepChange:
     @property
     def is_finished(self) -> bool:
         """True when nothing of the cycle is left for the next."""
-        return self.after.is_fresh
+        return self.after.number > self.before.number
 
 
 @dataclass(frozen=True, slots=True)

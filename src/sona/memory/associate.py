@@ -7,6 +7,7 @@ never lock and a version that is rolled back takes its links with it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from sona.state import State
 
 BLOCK = 256
 """Memories that are compared with all others at a time."""
+_MEMORY, _ITEM = "memory", "item"  # kinds: what was remembered here, and what a caller ranks
 _FRESH_SHARE = 0.05  # of new links, from which publishing is worth its pass over all of them
 
 
@@ -59,7 +61,9 @@ class AssociativeMemory:
         if links is None:
             return None
         if places is None or places.links is not links or places.ids is not ids:
-            places = self._places = links.places_in(ids)
+            places = links.places_in(ids)
+            if isinstance(ids, tuple):  # a list may hold other ids the next time
+                self._places = places
         return places.recall(seeds, count, self.config)
 
     def activation(self, seeds: Seeds, ids: Sequence[str]) -> Floats | None:
@@ -78,6 +82,8 @@ class AssociativeMemory:
         """
         graph = self.graph
         known = [row for row, name in enumerate(ids) if name in graph]
+        for name in [ids[row] for row in known if graph.kind(ids[row]) == _ITEM]:  # it was ranked before it came here
+            graph.put(replace(graph.node(name), kind=_MEMORY))
         if known:
             self._re_embed([graph.row_of[ids[row]] for row in known], [ids[row] for row in known], vectors[known])
         room = self.config.capacity - len(graph)
@@ -103,14 +109,21 @@ class AssociativeMemory:
             showings: What was shown, and what it earned.
             now: Seconds.
         """
+        named = [(self._present(showing.item), showing) for showing in showings]
         if len(self.graph) + len(showings) <= self.config.capacity:
-            for showing in showings:
-                if showing.item not in self.graph:
-                    self.graph.add(MemoryNode(showing.item, vectors[showing.item], last_access=now))
-                    self._unlinked[showing.item] = None
-        used = {showing.item: showing.reward for showing in showings if showing.reward > 0.0}
-        unused = [showing.item for showing in showings if showing.reward <= 0.0]
-        self.graph.served(used, unused, now=now)
+            for name, showing in named:
+                if name not in self.graph:
+                    self.graph.add(MemoryNode(name, vectors[showing.item], kind=_ITEM, last_access=now))
+                    self._unlinked[name] = None
+        used: dict[str, float] = {}
+        for name, showing in named:
+            if showing.reward > 0.0:
+                used[name] = max(used.get(name, 0.0), showing.reward)
+        self.graph.served(used, [name for name, showing in named if showing.reward <= 0.0], now=now)
+
+    def _present(self, name: str) -> str:
+        # A memory that was merged serves as the one that it is part of.
+        return name if name in self.graph else self.graph.heir(name) or name
 
     def link(self, most: int) -> int:
         """Link memories that wait for it to those similar to them, at most so many comparisons; return how many.

@@ -82,7 +82,7 @@ def duplicates(vectors: Floats, rows: npt.ArrayLike, threshold: float, *, most: 
     a_rows, b_rows = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.lexsort((b_rows, a_rows))
     a_rows, b_rows = a_rows[order], b_rows[order]
-    return Pairs(a_rows, b_rows, _cosines(vectors, a_rows, b_rows))
+    return Pairs(a_rows, b_rows, cosines_of(vectors, a_rows, b_rows))
 
 
 def _in_columns(vectors: Floats, asked: Rows, first: int, threshold: float) -> tuple[Rows, Rows]:
@@ -92,12 +92,19 @@ def _in_columns(vectors: Floats, asked: Rows, first: int, threshold: float) -> t
     b_rows = columns + first
     later = b_rows > asked[places]
     unsure = later & (cosines[places, columns] < threshold + _SLACK)
-    later[unsure] = _cosines(vectors, asked[places[unsure]], b_rows[unsure]) >= threshold
+    later[unsure] = cosines_of(vectors, asked[places[unsure]], b_rows[unsure]) >= threshold
     return places[later], b_rows[later]
 
 
-def _cosines(vectors: Floats, a_rows: Rows, b_rows: Rows) -> Doubles:
-    # By steps, as a block may have many pairs. Lengths are 1 in float32 only, and 1 means the same direction.
+def cosines_of(vectors: Floats, a_rows: Rows, b_rows: Rows) -> Doubles:
+    """Return the cosines of pairs of rows, at most 1, shape (m,); 1 means the same direction.
+
+    Args:
+        vectors: Of unit length, or zero, shape (n, d).
+        a_rows: One of each pair, shape (m,).
+        b_rows: The other, shape (m,).
+    """
+    # By steps, as a block may have many pairs. Lengths are 1 in float32 only.
     cosines = np.zeros(len(a_rows))
     for start in range(0, len(a_rows), _COLUMNS):
         step = slice(start, start + _COLUMNS)

@@ -97,6 +97,19 @@ class Members:
         """
         return self._roster.node(self._row(name))
 
+    def kind(self, name: str) -> str:
+        """Return what sort of memory one is.
+
+        Raises:
+            MemoryGraphError: there is none of this id.
+        """
+        self._row(name)
+        return self._roster.kind(name)
+
+    def heir(self, name: str) -> str | None:
+        """Return the id of the memory that another one was merged into; None when it was not, or that one is gone."""
+        return self._roster.heirs.get(name)
+
     def provenance(self, name: str) -> tuple[str, ...]:
         """Return the ids of the memories that were merged into one.
 

@@ -34,6 +34,7 @@ class Roster:
         "_counts",
         "_dim",
         "_earned_at",
+        "_heirs",
         "_ids",
         "_kinds",
         "_last_at",
@@ -53,6 +54,7 @@ class Roster:
         self._payloads: dict[str, str] = {}
         self._kinds: dict[str, str] = {}
         self._provenances: dict[str, tuple[str, ...]] = {}
+        self._heirs: dict[str, str] | None = None  # the same the other way round, made when it is asked for
         nothing = np.zeros((0, hidden_dim), np.float32)
         self._hold(nothing, np.zeros((0, 2), np.int64), np.zeros((0, 4), np.float64))
 
@@ -121,13 +123,26 @@ class Roster:
             name,
             self._vectors[row].copy(),
             self._payloads.get(name),
-            self._kinds.get(name, _DEFAULT_KIND),
+            self.kind(name),
             float(self._sums[row, _IMPORTANCE]),
             float(self.qualities[row]),
             int(self._counts[row, _ACCESSES]),
             float(self._sums[row, _LAST_ACCESS]),
             self.provenance(name),
         )
+
+    @property
+    def heirs(self) -> dict[str, str]:
+        """Ids of what memories were merged into, by id, of several the first; not to be changed."""
+        if self._heirs is None:
+            self._heirs = {}
+            for name in sorted(self._provenances, key=self._row_of.__getitem__, reverse=True):
+                self._heirs.update(dict.fromkeys(self._provenances[name], name))
+        return self._heirs
+
+    def kind(self, name: str) -> str:
+        """Return what sort of memory one is."""
+        return self._kinds.get(name, _DEFAULT_KIND)
 
     def provenance(self, name: str) -> tuple[str, ...]:
         """Return the ids of the memories that were merged into one."""
@@ -146,6 +161,7 @@ class Roster:
         self._describe(node)
         if node.provenance:
             self._provenances[node.id] = tuple(node.provenance)
+            self._heirs = None
         return row
 
     def _grow(self, rows: int) -> None:
@@ -194,6 +210,7 @@ class Roster:
             listed = sources.setdefault(ours, [*self.provenance(ours)])
             listed += [theirs, *self.provenance(theirs)]
         self._provenances.update({name: tuple(dict.fromkeys(listed)) for name, listed in sources.items()})
+        self._heirs = None
 
     def remove(self, rows: set[int]) -> Rows:
         """Drop the memories at `rows`; return the new row of each old one, -1 where it is gone, shape (n,)."""
@@ -203,6 +220,7 @@ class Roster:
             for texts in (self._payloads, self._kinds):
                 texts.pop(self._ids[row], None)
             self._provenances.pop(self._ids[row], None)
+        self._heirs = None
         kept = np.flatnonzero(keep)
         self._hold(self._vectors[kept], self._counts[kept], self._sums[kept])
         self._ids = [self._ids[row] for row in kept.tolist()]
