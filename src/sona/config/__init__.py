@@ -4,13 +4,14 @@
 """
 
 from sona.config.dreams import DREAM_RULES, DreamConfig, PhiConfig
-from sona.config.engine import SonaConfig
+from sona.config.engine import DeepSettings, SonaConfig
 from sona.config.guard import GUARD_MODES, GuardConfig
-from sona.config.loops import LOOP_MODES, BackgroundConfig, DeepConfig, InstantConfig, ScheduleConfig
+from sona.config.loops import DEEP_STAGES, LOOP_MODES, BackgroundConfig, DeepConfig, InstantConfig, ScheduleConfig
 from sona.config.memory import ConsolidationConfig, GraphConfig, PatternConfig, VoteConfig
 from sona.config.retention import BoundaryConfig, EwcConfig
 
 __all__ = [
+    "DEEP_STAGES",
     "DREAM_RULES",
     "GUARD_MODES",
     "LOOP_MODES",
@@ -18,6 +19,7 @@ __all__ = [
     "BoundaryConfig",
     "ConsolidationConfig",
     "DeepConfig",
+    "DeepSettings",
     "DreamConfig",
     "EwcConfig",
     "GraphConfig",

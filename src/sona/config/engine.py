@@ -14,6 +14,23 @@ from sona.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
+class DeepSettings:
+    """Everything that decides what a cycle of Loop C does.
+
+    Args:
+        deep: Settings of the cycle.
+        dreams: Settings of the DreamEngine.
+        phi: Settings of the PhiEvaluator.
+        consolidation: Settings of consolidation.
+    """
+
+    deep: DeepConfig = field(default_factory=DeepConfig)
+    dreams: DreamConfig = field(default_factory=DreamConfig)
+    phi: PhiConfig = field(default_factory=PhiConfig)
+    consolidation: ConsolidationConfig = field(default_factory=ConsolidationConfig)
+
+
+@dataclass(frozen=True, slots=True)
 class SonaConfig:
     """Every setting of an engine; the defaults are one set for all data.
 
@@ -128,3 +145,7 @@ class SonaConfig:
             quality_threshold=self.quality_threshold,
             seed=self.seed,
         )
+
+    def deep_settings(self) -> DeepSettings:
+        """Return the settings of Loop C."""
+        return DeepSettings(self.deep, self.dreams, self.phi, self.consolidation)

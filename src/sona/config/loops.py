@@ -78,6 +78,10 @@ LOOP_MODES = ("off", "on", "forced")
 """Whether a loop runs: never, when it is due, or at its interval even with little to learn from."""
 
 
+DEEP_STAGES = ("link", "dream", "compare", "consolidate", "abstract", "measure")
+"""What a cycle of Loop C does, in this order."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeepConfig:
     """Settings of Loop C.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,8 +12,6 @@ from sona.checks import nonempty_text, whole
 from sona.config import GUARD_MODES
 from sona.engine.durable import Durable
 from sona.engine.events import Decided, ModeSet, Noted, Reembedded, RolledBack
-from sona.engine.explain import Explanation, explain
-from sona.engine.forgetting import Forgotten, Without
 from sona.engine.journal import decoded, read_machine, replay
 from sona.engine.learner import Learner
 from sona.engine.machine import Machine
@@ -23,6 +22,10 @@ from sona.guard.report import Report
 from sona.state import digest
 from sona.stores.store import Store, VersionRecord
 from sona.text.embed import Embedder, EmbedFunction, Encoder
+
+if TYPE_CHECKING:
+    from sona.engine.explain import Explanation
+    from sona.engine.forgetting import Forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,8 @@ class Accountable(Durable):
         Raises:
             UnknownTrajectory: it is neither held nor in the log.
         """
+        from sona.engine.explain import explain  # imported when it is asked for: `import sona` stays quick
+
         wanted = whole(trajectory_id, "trajectory_id", 0)
         store = self._journal.store
         machine, is_exact = self._machine, False
@@ -189,6 +194,8 @@ class Accountable(Durable):
             StateError: there is no log, or it has a hole.
             StoreError: the file cannot be written; nothing was forgotten.
         """
+        from sona.engine.forgetting import Without  # as above
+
         nonempty_text(subject, "subject")
         store = self._require_log("forget")
         with self._cycle_lock:

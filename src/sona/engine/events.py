@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from sona.checks import Floats
 from sona.guard.holdout import Arm
 from sona.loops.background import BackgroundChange
-from sona.loops.deep_cycle import DeepChange
 from sona.memory.recall import Seeds
 from sona.types import QueryTrajectory
+
+if TYPE_CHECKING:
+    from sona.loops.deep_cycle import DeepChange
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,8 +19,6 @@ from sona.guard.rehearsal import Rehearsal, RehearsedList, rehearse
 from sona.loops.adapters import LoopCheckpoint
 from sona.loops.background import BackgroundChange, BackgroundLoop
 from sona.loops.coordinator import LoopCoordinator
-from sona.loops.deep import DeepLoop
-from sona.loops.deep_cycle import DeepSettings
 from sona.loops.instant import InstantLoop, InstantResult
 from sona.loops.schedule import Schedule
 from sona.memory.associate import AssociativeMemory
@@ -83,7 +81,7 @@ class Learner:
         self.loops = LoopCoordinator(
             InstantLoop(micro, ewc, config.instant()),
             background,
-            DeepLoop(_deep_settings(config)),
+            config.deep_settings(),
             associations=AssociativeMemory(hidden_dim, config.graph),
             schedule=Schedule(config.schedule, config.background_interval_s, config.deep.interval_s),
         )
@@ -316,7 +314,7 @@ class Learner:
             state.child("loops"),
             config.instant(),
             config.background(),
-            settings=_deep_settings(config),
+            settings=config.deep_settings(),
             graph=config.graph,
             schedule=config.schedule,
         )
@@ -326,10 +324,6 @@ class Learner:
         if learner.micro.hidden_dim != learner.hidden_dim or learner.votes.hidden_dim != learner.hidden_dim:
             raise StoreError("saved state: the parts of the learner differ in width")
         return learner
-
-
-def _deep_settings(config: SonaConfig) -> DeepSettings:
-    return DeepSettings(config.deep, config.dreams, config.phi, config.consolidation)
 
 
 def _base_rank(config: SonaConfig, hidden_dim: int) -> int:

@@ -7,6 +7,7 @@ What is served, learned, rolled back or forgotten goes through here, live and wh
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from sona.config import SonaConfig
 from sona.engine.events import (
@@ -44,9 +45,11 @@ from sona.errors import SonaError, StateError, StoreError
 from sona.guard.rehearsal import Rehearsal
 from sona.loops.background import BackgroundChange, BackgroundResult
 from sona.loops.cycle import Cycle
-from sona.loops.deep import DeepLoop
-from sona.loops.deep_cycle import DeepChange, DeepCycle, DeepResult
 from sona.state import State
+
+if TYPE_CHECKING:
+    from sona.loops.deep import DeepLoop
+    from sona.loops.deep_cycle import DeepChange, DeepCycle, DeepResult
 
 _REFUSED = Judged | Submitted | CycleBegun | CycleEnded | DeepBegun | DeepEnded | RolledBack
 
@@ -229,7 +232,9 @@ class Machine(Knowledge):
         self.settle()
         if self.learner is None:
             raise StateError("nothing was seen yet; there is nothing to reorganise")
-        fresh = DeepLoop(self.learner.loops.deep.settings)
+        from sona.loops.deep import DeepLoop  # imported when it is first needed: `import sona` stays quick
+
+        fresh = DeepLoop(self.learner.loops.settings)
         return fresh.compute(self._deep_cycle(fresh, self.learner, event))
 
     def _protected(self, learner: Learner) -> frozenset[str]:

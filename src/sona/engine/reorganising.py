@@ -6,21 +6,24 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from sona.checks import finite, whole
-from sona.dreams.dream import Dream, DreamEngine
+from sona.config import DEEP_STAGES
 from sona.engine.durable import LEASE
 from sona.engine.events import DeepBegun, DeepEnded, DeepFailed, Ticked
 from sona.engine.learning import Learning
 from sona.engine.worker import Worker
 from sona.errors import InvalidValue, StateError, StoreError
 from sona.loops.coordinator import LoopCoordinator, TickResult
-from sona.loops.deep import DeepLoop
-from sona.loops.deep_cycle import STAGES, DeepCycle, DeepResult
-from sona.memory.consolidate import ConsolidationPlan
+
+if TYPE_CHECKING:  # imported when Loop C first runs: `import sona` stays quick
+    from sona.dreams.dream import Dream
+    from sona.loops.deep import DeepLoop
+    from sona.loops.deep_cycle import DeepCycle, DeepResult
+    from sona.memory.consolidate import ConsolidationPlan
 
 _log = logging.getLogger("sona")
 R = TypeVar("R")
@@ -30,7 +33,7 @@ class Reorganising(Learning):
     """An engine whose memory is reorganised as a whole, rarely."""
 
     def deep_learn(
-        self, force: bool = False, *, time_limit_s: float | None = None, stages: Sequence[str] = STAGES
+        self, force: bool = False, *, time_limit_s: float | None = None, stages: Sequence[str] = DEEP_STAGES
     ) -> DeepResult:
         """Run Loop C now: links, dreams, consolidation, pattern levels, Phi; requests go on meanwhile.
 
@@ -54,22 +57,25 @@ class Reorganising(Learning):
         self.index()
         with self._cycle_lock:
             with self._lock:
-                learner = self._learner
-                if learner is None:
-                    return DeepResult(0, skipped_reason="no memories")
-                cycles = learner.loops.deep.progress.number
-                if limit == 0.0:
-                    return DeepResult(cycles, skipped_reason="no time: the limit is 0")
+                loop = self._deep_loop
+                if self._learner is None or limit == 0.0:
+                    return loop.skipped("no memories" if self._learner is None else "no time: the limit is 0")
                 begun = DeepBegun(self._clock(), force, chosen)
                 with self._log_lock:
                     self._journal.append(begun)
                 cycle = self._machine.begin_deep(begun)
             if cycle.reason is not None:
-                return DeepResult(cycles, skipped_reason=cycle.reason)
-            result, seq = self._reorganised(learner.loops.deep, cycle, until=began + limit)
+                return loop.skipped(cycle.reason)
+            result, seq = self._reorganised(loop, cycle, until=began + limit)
             self._keep_snapshot_if_possible()
         self._journal.wait(seq)
         return replace(result, elapsed_s=time.perf_counter() - began)
+
+    @property
+    def _deep_loop(self) -> DeepLoop:
+        from sona.loops.deep import DeepLoop  # imported when it is first needed: `import sona` stays quick
+
+        return DeepLoop(self.config.deep_settings()) if self._learner is None else self._learner.loops.deep
 
     def _reorganised(self, loop: DeepLoop, cycle: DeepCycle, *, until: float) -> tuple[DeepResult, int]:
         try:
@@ -87,6 +93,8 @@ class Reorganising(Learning):
 
     def plan_consolidation(self) -> ConsolidationPlan:
         """Return what consolidation would merge and remove now, and what that may cost; nothing changes."""
+        from sona.memory.consolidate import ConsolidationPlan  # as above
+
         self.index()
         with self._cycle_lock, self._lock:
             if self._learner is None:
@@ -100,6 +108,8 @@ class Reorganising(Learning):
         Args:
             count: Dreams.
         """
+        from sona.dreams.dream import DreamEngine  # as above
+
         whole(count, "count", 1)
         self.index()
         with self._lock:
@@ -179,7 +189,7 @@ def _told(learn: Callable[[bool], R], mode: str, failures: list[str]) -> R | Non
 
 
 def _known(stages: Sequence[str]) -> tuple[str, ...]:
-    unknown = [stage for stage in stages if stage not in STAGES]
+    unknown = [stage for stage in stages if stage not in DEEP_STAGES]
     if unknown or isinstance(stages, str):
-        raise InvalidValue(f"stages: expected some of {', '.join(STAGES)}, got {stages!r}")
-    return tuple(stage for stage in STAGES if stage in stages)
+        raise InvalidValue(f"stages: expected some of {', '.join(DEEP_STAGES)}, got {stages!r}")
+    return tuple(stage for stage in DEEP_STAGES if stage in stages)

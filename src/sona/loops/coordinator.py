@@ -7,21 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from sona.adapters.micro_lora import MicroLoRA
 from sona.adapters.signal import RunningBaseline
-from sona.config import BackgroundConfig, GraphConfig, InstantConfig, ScheduleConfig
+from sona.config import BackgroundConfig, DeepSettings, GraphConfig, InstantConfig, ScheduleConfig
 from sona.errors import DimensionMismatch, SonaError
 from sona.loops.adapters import Adapters, LoopCheckpoint, require_one_size
 from sona.loops.background import BackgroundChange, BackgroundLoop, BackgroundResult
 from sona.loops.cycle import Cycle
-from sona.loops.deep import DeepLoop
-from sona.loops.deep_cycle import DeepChange, DeepResult, DeepSettings, Progress
 from sona.loops.instant import InstantLoop, InstantResult
 from sona.loops.schedule import Schedule
 from sona.memory.associate import AssociativeMemory
 from sona.state import State
 from sona.types import QueryTrajectory
+
+if TYPE_CHECKING:
+    from sona.loops.deep import DeepLoop
+    from sona.loops.deep_cycle import DeepChange, DeepResult
 
 _LINKED_PER_CYCLE = 25_000_000  # cosines at the end of a cycle of Loop B: less than a second
 
@@ -67,7 +70,7 @@ class LoopCoordinator:
         self,
         instant: InstantLoop,
         background: BackgroundLoop,
-        deep: DeepLoop | None = None,
+        settings: DeepSettings | None = None,
         *,
         associations: AssociativeMemory | None = None,
         schedule: Schedule | None = None,
@@ -77,19 +80,29 @@ class LoopCoordinator:
         Args:
             instant: Loop A.
             background: Loop B.
-            deep: Loop C; one with default settings when None.
+            settings: Of Loop C; the defaults when None.
             associations: The memory graph; an empty one when None.
             schedule: When each loop runs; by default settings when None.
         """
         self.instant = instant
         self.background = background
-        self.deep = deep or DeepLoop()
+        self.settings = settings or DeepSettings()
+        self._deep: DeepLoop | None = None
         self.associations = associations or AssociativeMemory(instant.micro.hidden_dim)
         self.schedule = schedule or Schedule(
-            ScheduleConfig(), background.config.interval_s, self.deep.settings.deep.interval_s
+            ScheduleConfig(), background.config.interval_s, self.settings.deep.interval_s
         )
         self._adapters = Adapters(instant.micro, background.base)
         self._usual = instant.baseline.value  # what outcomes since the last cycle are measured against
+
+    @property
+    def deep(self) -> DeepLoop:
+        """Loop C."""
+        if self._deep is None:
+            from sona.loops.deep import DeepLoop  # imported when it is first needed: `import sona` stays quick
+
+            self._deep = DeepLoop(self.settings)
+        return self._deep
 
     @property
     def adapters(self) -> Adapters:
@@ -126,7 +139,7 @@ class LoopCoordinator:
 
     def is_deep_due(self, now: float) -> bool:
         """Return True when Loop C has waited its interval and has enough memories, or is in the middle of its work."""
-        count, least = len(self.associations.graph), self.deep.settings.deep.min_memories
+        count, least = len(self.associations.graph), self.settings.deep.min_memories
         has_enough = count >= (1 if self.schedule.config.deep == "forced" else max(least, 1))
         return has_enough and self.schedule.is_due("deep", now, has_enough=has_enough)
 
@@ -163,10 +176,9 @@ class LoopCoordinator:
             force: Run with fewer memories than it needs.
             is_over: Asked before every unit of work; True ends the cycle there, and the next goes on.
         """
-        bank = self.background.bank
-        cycle = self.deep.begin(self.associations, bank, now=now, force=force)
+        cycle = self.deep.begin(self.associations, self.background.bank, now=now, force=force)
         if cycle.reason is not None:
-            return DeepResult(self.deep.progress.number, skipped_reason=cycle.reason)
+            return self.deep.skipped(cycle.reason)
         self.schedule.began("deep", now)
         return self.reorganise(self.deep.compute(cycle, is_over=is_over), now=now)
 
@@ -182,7 +194,7 @@ class LoopCoordinator:
             StateError: another cycle was committed since this one began; nothing was changed.
         """
         result = self.deep.commit(change, self.associations, self.background.bank, protected=protected)
-        if self.deep.settings.deep.merge_tasks and change.is_finished:
+        if self.settings.deep.merge_tasks and change.is_finished:
             result = replace(result, tasks_merged=self.merge_tasks())
         self.schedule.ended("deep", now, "done" if change.is_finished else "done in part; the next goes on")
         return result
@@ -273,7 +285,7 @@ class LoopCoordinator:
     def go_on_after(self, earlier: LoopCoordinator) -> None:
         """Count on from where `earlier` stood: versions, cycles, pattern ids, what was recorded and when each ran."""
         self.background.go_on_after(earlier.background)
-        self.deep.progress = Progress(earlier.deep.progress.number)
+        self.deep.go_on_after(earlier.deep)
         self.schedule = earlier.schedule
         self.instant.go_on_after(earlier.instant)
 
@@ -336,16 +348,17 @@ class LoopCoordinator:
             StoreError: the state is incomplete or damaged.
         """
         background = BackgroundLoop.from_state(state.child("background"), background_config)
-        deep = DeepLoop.from_state(state.child("deep"), settings)
-        intervals = background.config.interval_s, deep.settings.deep.interval_s
+        settings = settings or DeepSettings()
+        intervals = background.config.interval_s, settings.deep.interval_s
         coordinator = cls(
             InstantLoop.from_state(state.child("instant"), background.ewc, instant_config),
             background,
-            deep,
+            settings,
             associations=AssociativeMemory.from_state(state.child("associations"), graph),
             schedule=Schedule.from_state(state.child("schedule"), schedule or ScheduleConfig(), *intervals),
         )
         require_one_size(coordinator.instant.micro, background.in_force)
+        coordinator.deep.take_over(state.child("deep"))
         coordinator._usual = state.number("usual")
         return coordinator
 

@@ -13,11 +13,12 @@ from dataclasses import astuple, fields, replace
 
 import numpy as np
 
+from sona.config import DEEP_STAGES, DeepSettings
 from sona.dreams.dream import Dream, DreamEngine
 from sona.dreams.neighbourhoods import MemoryPhi
 from sona.dreams.phi import PhiEvaluator
 from sona.errors import InvalidValue, StateError, StoreError
-from sona.loops.deep_cycle import STAGES, DeepChange, DeepCycle, DeepResult, DeepSettings, Pair, Progress
+from sona.loops.deep_cycle import DeepChange, DeepCycle, DeepResult, Pair, Progress
 from sona.memory.associate import BLOCK, AssociativeMemory, nearest_to
 from sona.memory.consolidate import ConsolidationPlan, apply, plan
 from sona.memory.duplicates import Pairs, cosines_of, duplicates
@@ -53,7 +54,7 @@ class DeepLoop:
         *,
         now: float,
         protected: Collection[str] = (),
-        stages: Sequence[str] = STAGES,
+        stages: Sequence[str] = DEEP_STAGES,
         force: bool = False,
     ) -> DeepCycle:
         """Return a cycle to be computed aside while requests go on; it goes on where the one before was cut short.
@@ -69,10 +70,10 @@ class DeepLoop:
         Raises:
             InvalidValue: there is no such stage.
         """
-        unknown = [stage for stage in stages if stage not in STAGES]
+        unknown = [stage for stage in stages if stage not in DEEP_STAGES]
         if unknown:
-            raise InvalidValue(f"stages: expected some of {', '.join(STAGES)}, got {', '.join(map(str, unknown))}")
-        ordered = tuple(stage for stage in STAGES if stage in stages)
+            raise InvalidValue(f"stages: expected some of {', '.join(DEEP_STAGES)}, got {', '.join(map(str, unknown))}")
+        ordered = tuple(stage for stage in DEEP_STAGES if stage in stages)
         progress = self.progress
         if progress.stages != ordered:  # another task than the one that was cut short begins anew
             progress = Progress(progress.number, ordered)
@@ -85,6 +86,14 @@ class DeepLoop:
         graph = associations.graph.copy() if reason is None else associations.graph
         waiting = associations.unlinked
         return DeepCycle(progress, graph, waiting, bank.copy(), frozenset(protected), now, reason)
+
+    def skipped(self, reason: str) -> DeepResult:
+        """Return the result of a cycle that had nothing to do."""
+        return DeepResult(self.progress.number, skipped_reason=reason)
+
+    def go_on_after(self, earlier: DeepLoop) -> None:
+        """Count on from where `earlier` stood; what it was in the middle of begins anew."""
+        self.progress = Progress(earlier.progress.number)
 
     def compute(
         self, cycle: DeepCycle, *, is_over: Callable[[], bool] = lambda: False, units: int | None = None
@@ -191,14 +200,19 @@ class DeepLoop:
             StoreError: the state is incomplete or damaged.
         """
         loop = cls(settings)
-        loop.progress = Progress.from_state(state.child("progress"))
-        loop.hierarchy = Hierarchy.from_state(state.child("hierarchy"))
+        loop.take_over(state)
+        return loop
+
+    def take_over(self, state: State) -> None:
+        """Go on from where the loop was that `state` was taken from, or raise StoreError."""
+        progress = Progress.from_state(state.child("progress"))
+        hierarchy = Hierarchy.from_state(state.child("hierarchy"))
         known = state.doubles("phi", None).tolist()
         if known and len(known) != len(fields(MemoryPhi)):
             raise StoreError("saved state: the Phi of the memory is damaged")
         remake: Callable[..., MemoryPhi] = MemoryPhi
-        loop.phi = remake(*known[:-1], int(known[-1])) if known else None
-        return loop
+        self.progress, self.hierarchy = progress, hierarchy
+        self.phi = remake(*known[:-1], int(known[-1])) if known else None
 
 
 class _Work:

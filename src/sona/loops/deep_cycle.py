@@ -4,34 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from sona.config import ConsolidationConfig, DeepConfig, DreamConfig, PhiConfig
-from sona.dreams.dream import Dream
-from sona.dreams.neighbourhoods import MemoryPhi
+from sona.config import DEEP_STAGES
 from sona.errors import StoreError
-from sona.memory.consolidate import ConsolidationPlan
-from sona.memory.graph import MemoryGraph
-from sona.patterns.bank import ReasoningBank
-from sona.patterns.hierarchy import Hierarchy
 from sona.state import State
 
-STAGES = ("link", "dream", "compare", "consolidate", "abstract", "measure")
-"""What a cycle does, in this order."""
+if TYPE_CHECKING:  # records alone: whoever waits for Loop C need not import what it is made of
+    from sona.dreams.dream import Dream
+    from sona.dreams.neighbourhoods import MemoryPhi
+    from sona.memory.consolidate import ConsolidationPlan
+    from sona.memory.graph import MemoryGraph
+    from sona.patterns.bank import ReasoningBank
+    from sona.patterns.hierarchy import Hierarchy
+
 Pair: TypeAlias = tuple[str, str, float]
 """Ids of two memories, and the weight or cosine of the two."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeepSettings:
-    """Everything that decides what a cycle does."""
-
-    deep: DeepConfig = field(default_factory=DeepConfig)
-    dreams: DreamConfig = field(default_factory=DreamConfig)
-    phi: PhiConfig = field(default_factory=PhiConfig)
-    consolidation: ConsolidationConfig = field(default_factory=ConsolidationConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +37,7 @@ class Progress:
     """
 
     number: int = 0
-    stages: tuple[str, ...] = STAGES
+    stages: tuple[str, ...] = DEEP_STAGES
     stage: int = 0
     unit: int = 0
     pairs: tuple[Pair, ...] = ()
@@ -77,7 +67,7 @@ class Progress:
         a_ids, b_ids, stages = state.texts("a_ids"), state.texts("b_ids"), tuple(state.texts("stages"))
         cosines = state.doubles("cosines", len(a_ids)).tolist()
         number, stage, unit = (state.whole(name) for name in ("number", "stage", "unit"))
-        if len(a_ids) != len(b_ids) or set(stages) - set(STAGES) or not 0 <= stage <= len(stages) or unit < 0:
+        if len(a_ids) != len(b_ids) or set(stages) - set(DEEP_STAGES) or not 0 <= stage <= len(stages) or unit < 0:
             raise StoreError("saved state: the progress of Loop C is damaged")
         return cls(number, stages, stage, unit, tuple(zip(a_ids, b_ids, cosines, strict=True)))
 
