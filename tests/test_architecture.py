@@ -84,7 +84,8 @@ engine.adapt(items), engine.find_patterns(items[0]), engine.tick(), engine.metri
 
 def test_importing_sona_imports_numpy_and_the_standard_library_alone():
     before = "import sys; before = {name.partition('.')[0] for name in sys.modules}\n"
-    assert run(f"{before}import sona\n{FOREIGN}") == "['numpy', 'sona']"
+    everything = "import sona; [getattr(sona, name) for name in sona.__all__]"
+    assert run(f"{before}{everything}\n{FOREIGN}") == "['numpy', 'sona']"
 
 
 def test_vectors_in_and_vectors_out_need_nothing_else():
