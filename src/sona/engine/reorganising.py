@@ -83,12 +83,10 @@ class Reorganising(Learning):
         except BaseException as error:
             self._happen(DeepFailed(self._clock(), f"{type(error).__name__}: {error}"))
             raise
-        with self._lock:
+        with self._lock, self._log_lock:  # no request between what is still shown and the place that says so
             machine, ended = self._machine, DeepEnded(self._clock(), change.units, change)
-            result, memories = machine.reorganise(ended)
-            with self._log_lock:  # who answers from memories that are gone finds them replaced, and asks again
-                seq = self._journal.append(ended)
-                machine.memories = memories
+            result, machine.memories = machine.reorganise(ended)
+            seq = self._journal.append(ended)
         return result, seq
 
     def plan_consolidation(self) -> ConsolidationPlan:
