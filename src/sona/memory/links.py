@@ -91,10 +91,14 @@ class Links:
             rows: Of the memories.
             weights: Of the pairs, by kind, shape (m, 4) or more.
         """
+        owners, entries = self.entries(rows)
+        strengths = greatest(weights[self.places[entries]], tuple(EdgeKind))
+        return Around(owners, self.neighbours[entries].astype(np.int64), strengths)
+
+    def entries(self, rows: Rows) -> tuple[Rows, Rows]:
+        """Return where the links of `rows`, shape (k,), stand, and which of those rows each is of, shape (m,) both."""
         last = len(self.starts) - 1
         lows = self.starts[np.minimum(rows, last)]
         counts = self.starts[np.minimum(rows + 1, last)] - lows
         owners = np.repeat(np.arange(len(rows)), counts)
-        entries = np.arange(len(owners)) + np.repeat(lows - (np.cumsum(counts) - counts), counts)
-        strengths = greatest(weights[self.places[entries]], tuple(EdgeKind))
-        return Around(owners, self.neighbours[entries].astype(np.int64), strengths)
+        return owners, np.arange(len(owners)) + np.repeat(lows - (np.cumsum(counts) - counts), counts)

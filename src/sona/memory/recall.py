@@ -9,22 +9,24 @@ Source: Page et al. 1999, personalised PageRank; Collins and Loftus 1975, spread
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import repeat
 
 import numpy as np
+import numpy.typing as npt
 
 from sona.checks import Floats
 from sona.config import GraphConfig
-from sona.memory.activation import Activation, Doubles, spread
-from sona.memory.edges import EdgeArrays, Rows
+from sona.memory.activation import Doubles
+from sona.memory.edges import EdgeArrays, Rows, greatest
 from sona.memory.graph import MemoryGraph
-from sona.memory.links import Around, Links
+from sona.memory.links import Links
 from sona.memory.nodes import EdgeKind
 from sona.state import State
 
+LEARNED = (EdgeKind.TOGETHER, EdgeKind.DREAM, EdgeKind.PATTERN)
+"""Kinds of links that were learned; the others are facts about the embeddings."""
 _TEMPERATURE = 0.05  # of the softmax that shares activation among the seeds, as of every softmax over cosines here
 
 
@@ -46,7 +48,7 @@ class Recalled:
     """What activation reached among candidates, from others; those not named got none.
 
     Args:
-        rows: Which candidates, ascending, shape (r,).
+        rows: Which candidates, each once, shape (r,).
         values: What reached each, over links to similar memories and over learned ones, each at most 1, shape (2, r).
     """
 
@@ -67,26 +69,20 @@ class PublishedLinks:
     edges: EdgeArrays
     row_of: Mapping[str, int] = field(init=False)
     _links: Links = field(init=False)
-    _weights: tuple[Floats, Floats] = field(init=False)  # to similar memories, and learned, shape (m, 4)
+    _weights: Floats = field(init=False)  # by kind, similar and learned, of the links row by row, shape (2, 2 m)
 
     def __post_init__(self) -> None:
         """Find rows by id, and links by row."""
-        is_similar = np.arange(len(EdgeKind)) == EdgeKind.SIMILAR
-        kinds = (self.edges.weights * is_similar, self.edges.weights * ~is_similar)
+        links, weights = Links.of(self.edges), self.edges.weights
+        kinds = (greatest(weights, (EdgeKind.SIMILAR,)), greatest(weights, LEARNED))
         object.__setattr__(self, "row_of", dict(zip(self.ids, range(len(self.ids)), strict=True)))
-        object.__setattr__(self, "_links", Links.of(self.edges))
-        object.__setattr__(self, "_weights", kinds)
+        object.__setattr__(self, "_links", links)
+        object.__setattr__(self, "_weights", np.stack([kind[links.places] for kind in kinds]))
 
     @classmethod
     def of(cls, graph: MemoryGraph) -> PublishedLinks:
         """Return the links of `graph` as they are now."""
         return cls(graph.ids, graph.edges())
-
-    def around(self, rows: Rows, kind: int) -> Around:
-        """Return the links of some memories: to similar ones (`kind` 0), or learned ones (1)."""
-        if not len(self.edges):
-            return Around(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-        return self._links.around(rows, self._weights[kind])
 
     def places_in(self, ids: Sequence[str]) -> Places:
         """Return where the memories are among candidates of these ids."""
@@ -96,28 +92,44 @@ class PublishedLinks:
         candidate_of[node_of[known]] = known
         return Places(self, ids, candidate_of)
 
-    def reached(self, seeds: Seeds, kind: int, config: GraphConfig) -> tuple[Rows, Doubles]:
-        """Return which memories a request reaches over links of one kind, ascending, and how much of it, at most 1."""
+    def reached(self, seeds: Seeds, config: GraphConfig) -> tuple[Rows, Floats]:
+        """Return which memories a request reaches, ascending, and how much of it, by kind of link, at most 1.
+
+        With P the links of one kind, each memory's as shares of their sum, and s the seeds: p_0 = s and
+        p_h = restart s + (1 - restart) p_{h-1} P. What counts is what arrives over the last of `hops` steps; what
+        starts again at the seeds in that step says nothing that similarity does not say.
+        """
         nodes = np.fromiter(map(self.row_of.get, seeds.ids, repeat(-1)), np.int64, len(seeds.ids))
-        is_known = nodes >= 0
-        if not is_known.any():
-            return np.zeros(0, np.int64), np.zeros(0)
-        heat = np.exp((seeds.cosines[is_known] - seeds.cosines[0]) / _TEMPERATURE).astype(np.float64)
-        around = partial(self.around, kind=kind)
-        start = Activation.of(nodes[is_known], heat)
-        rows, arrived = arriving(around, start, hops=config.hops, restart=config.restart)
-        return rows, arrived / arrived.max() if len(rows) else arrived
+        known = np.flatnonzero(nodes >= 0)
+        if not len(known) or not len(self.edges):
+            return np.zeros(0, np.int64), np.zeros((2, 0), np.float32)
+        heat = np.exp((seeds.cosines[known] - seeds.cosines[0]) / _TEMPERATURE)
+        start, shares = nodes[known], heat / heat.sum()
+        rows, active = start, np.stack([shares, shares]).astype(np.float64)
+        for hop in range(config.hops):
+            if hop:
+                again = config.restart * np.stack([shares, shares])
+                both = np.concatenate([again, (1.0 - config.restart) * active], 1)
+                rows, active = _summed(np.concatenate([start, rows]), both)
+            rows, active = self._step(rows, active)
+        top = active.max(axis=1, keepdims=True, initial=0.0)
+        return rows, np.divide(active, top, out=np.zeros_like(active), where=top > 0.0).astype(np.float32)
+
+    def _step(self, rows: Rows, active: Doubles) -> tuple[Rows, Doubles]:
+        owners, entries = self._links.entries(rows)
+        weights = self._weights[:, entries].astype(np.float64)
+        totals = np.stack([np.bincount(owners, kind, len(rows)) for kind in weights])
+        shares = np.divide(active, totals, out=np.zeros_like(totals), where=totals > 0.0)
+        return _summed(self._links.neighbours[entries], weights * shares[:, owners])
 
     def activation(self, seeds: Seeds, ids: Sequence[str], config: GraphConfig) -> Floats:
         """Return how much of a request reaches some memories, by kind of link, shape (2, len(ids))."""
         nodes = np.fromiter(map(self.row_of.get, ids, repeat(-1)), np.int64, len(ids))
-        found = np.zeros((2, len(ids)), np.float32)
-        for kind in (0, 1):
-            rows, values = self.reached(seeds, kind, config)
-            if len(rows):
-                places = np.minimum(np.searchsorted(rows, nodes), len(rows) - 1)
-                found[kind] = np.where(rows[places] == nodes, values[places], 0.0)
-        return found
+        rows, values = self.reached(seeds, config)
+        if not len(rows):
+            return np.zeros((2, len(ids)), np.float32)
+        places = np.minimum(np.searchsorted(rows, nodes), len(rows) - 1)
+        return np.where(rows[places] == nodes, values[:, places], np.float32(0.0))
 
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
@@ -156,17 +168,10 @@ class Places:
             count: Candidates that have a vector; those beyond are none yet.
             config: How many hops, how much restarts.
         """
-        reached = [self._among(*self.links.reached(seeds, kind, config), count) for kind in (0, 1)]
-        rows = np.unique(np.concatenate([found for found, _ in reached]))
-        values = np.zeros((2, len(rows)), np.float32)
-        for kind, (found, amount) in enumerate(reached):
-            values[kind, np.searchsorted(rows, found)] = amount
-        return Recalled(rows, values)
-
-    def _among(self, nodes: Rows, values: Doubles, count: int) -> tuple[Rows, Doubles]:
+        nodes, values = self.links.reached(seeds, config)
         rows = self.candidate_of[nodes]
         is_candidate = (rows >= 0) & (rows < count)
-        return rows[is_candidate], values[is_candidate]
+        return Recalled(rows[is_candidate], values[:, is_candidate])
 
 
 def links_state(links: PublishedLinks | None) -> State:
@@ -179,21 +184,7 @@ def links_from_state(state: State) -> PublishedLinks | None:
     return PublishedLinks.from_state(state.child("links")) if state.flag("is_published") else None
 
 
-def arriving(around: Callable[[Rows], Around], seeds: Activation, *, hops: int, restart: float) -> tuple[Rows, Doubles]:
-    """Return which memories activation reaches over the last of `hops` steps, ascending, and how much reaches each.
-
-    What starts again at the seeds in that step does not count: it says nothing that similarity does not say.
-
-    Args:
-        around: Returns the links of given rows.
-        seeds: Where activation starts.
-        hops: Steps, at least 1.
-        restart: Share that starts again in every step, in [0, 1).
-    """
-    active = spread(around, seeds, hops=hops - 1, restart=restart)
-    links = around(active.rows)
-    totals = np.bincount(links.owners, links.weights, len(active.rows))
-    per_weight = np.divide(active.values, totals, out=np.zeros(len(totals)), where=totals > 0.0)
-    found, inverse = np.unique(links.neighbours, return_inverse=True)
-    arrived: Doubles = np.bincount(inverse, links.weights * per_weight[links.owners], len(found)).astype(np.float64)
-    return found[arrived > 0.0], arrived[arrived > 0.0]
+def _summed(rows: npt.NDArray[np.integer], amounts: Doubles) -> tuple[Rows, Doubles]:
+    found, inverse = np.unique(rows, return_inverse=True)
+    sums = np.stack([np.bincount(inverse, kind, len(found)) for kind in amounts])
+    return found.astype(np.int64), sums.astype(np.float64)
