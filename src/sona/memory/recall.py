@@ -119,6 +119,7 @@ class PublishedLinks:
         owners, entries = self._links.entries(rows)
         weights = self._weights[:, entries].astype(np.float64)
         totals = np.stack([np.bincount(owners, kind, len(rows)) for kind in weights])
+        totals = totals.astype(np.float64)  # sums over no links at all are whole numbers
         shares = np.divide(active, totals, out=np.zeros_like(totals), where=totals > 0.0)
         return _summed(self._links.neighbours[entries], weights * shares[:, owners])
 
