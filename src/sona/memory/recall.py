@@ -118,8 +118,8 @@ class PublishedLinks:
     def _step(self, rows: Rows, active: Doubles) -> tuple[Rows, Doubles]:
         owners, entries = self._links.entries(rows)
         weights = self._weights[:, entries].astype(np.float64)
-        totals = np.stack([np.bincount(owners, kind, len(rows)) for kind in weights])
-        totals = totals.astype(np.float64)  # sums over no links at all are whole numbers
+        # Counts of nothing are whole numbers, hence the cast: the seeds may have no links at all.
+        totals = np.stack([np.bincount(owners, kind, len(rows)) for kind in weights]).astype(np.float64)
         shares = np.divide(active, totals, out=np.zeros_like(totals), where=totals > 0.0)
         return _summed(self._links.neighbours[entries], weights * shares[:, owners])
 
