@@ -105,7 +105,6 @@ def test_a_lift_is_within_its_bounds_and_asking_changes_nothing(stream, weights)
     assert gain.low <= gain.high
     lift = comparison.lift(0.1)
     assert -1.0 <= lift.low <= lift.high <= 1.0
-    assert comparison.loss(0.05) >= 0.0
     comparison.required(0.1, exposure=0.5)
     assert digest(comparison.state()) == before
 

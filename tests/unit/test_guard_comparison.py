@@ -184,28 +184,7 @@ def test_an_amended_visit_moves_its_group_while_it_is_the_latest():
     assert digest(State({"kept": comparison.gain(0.1, 0.1).total})) == state
 
 
-# -- loss and what is still needed -------------------------------------------------------------------------------------
-
-
-def test_without_evidence_all_that_was_at_stake_is_lost():
-    comparison = Comparison(Weights.EXPOSED, 19.0)
-    stake = 0.0
-    for trial in trials(20):
-        stake += comparison.observe(trial).frozen * trial.is_learned
-    assert comparison.loss(0.05) == pytest.approx(stake)
-
-
-def test_what_helps_costs_nothing_and_what_harms_about_what_it_harms():
-    assert compared(trials(2000, lift=0.3), Comparison(Weights.EXPOSED, 19.0)).loss(0.05) == 0.0
-    loss = compared(trials(2000, lift=-0.3), Comparison(Weights.EXPOSED, 19.0)).loss(0.05)
-    assert 0.3 * 2000 * 0.4 < loss <= 0.42 * 2000 * 0.4
-
-
-def test_what_waits_in_groups_fares_like_what_is_counted():
-    comparison = compared(trials(4000, lift=-0.1), Comparison(Weights.EXPOSED, 19.0))
-    before, waiting = comparison.loss(0.05), Trial(5000, 5, True, 0.4, 0.0)
-    stake = comparison.observe(waiting).frozen
-    assert before < comparison.loss(0.05) < before + stake
+# -- what is still needed ----------------------------------------------------------------------------------------------
 
 
 def test_about_as_many_more_outcomes_as_required_show_the_lift():
@@ -230,7 +209,7 @@ def test_nothing_is_required_when_it_is_shown_or_cannot_be():
 def test_asking_changes_nothing():
     comparison = compared(trials(100, lift=0.1))
     before = digest(comparison.state())
-    comparison.lift(0.05), comparison.required(0.05, exposure=0.4), comparison.loss(0.05)
+    comparison.lift(0.05), comparison.required(0.05, exposure=0.4)
     assert digest(comparison.state()) == before
 
 

@@ -38,7 +38,7 @@ def test_contested_weights_never_reach_farther_than_one():
 
 def test_identical_lists_gain_exactly_nothing_but_count():
     found = weighed(Trial(0, 1, True, 0.4, 1.0, is_identical=True), Expected(0.9, 0.2), 0.24)
-    assert (found.step.value, found.step.residual, found.stake, found.most) == (0.0, 0.0, 0.0, 0.0)
+    assert (found.step.value, found.step.residual, found.most) == (0.0, 0.0, 0.0)
     assert found.weight == 0.24
 
 

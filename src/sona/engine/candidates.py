@@ -74,11 +74,6 @@ class Candidates:
         products: Floats = self.vectors @ x
         return products if self.scale is None else products * self.scale
 
-    def unit_rows(self, rows: npt.NDArray[np.intp]) -> Floats:
-        """Return the unit vectors of some rows."""
-        chosen: Floats = self.vectors[rows]
-        return chosen if self.scale is None else chosen * self.scale[rows, None]
-
 
 def _is_fixed(array: Floats) -> bool:
     base = array.base

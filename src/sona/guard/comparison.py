@@ -77,7 +77,6 @@ class Comparison:
         self._layers: dict[int, Layer] = {}
         self._groups: dict[int, Group] = {}
         self._trials = 0
-        self._stake = 0.0
         self._spread = [0.0, 0.0]  # squared residuals of the frozen and the learned arm
         self._seen = [0, 0]
 
@@ -98,7 +97,6 @@ class Comparison:
             self._spread[known.arm] += _square(known, expected)
         self._seen[known.arm] += 1
         self._trials += 1
-        self._stake += one.stake
         return expected
 
     def _weighed(self, trial: Trial, expected: Expected) -> Weighed:
@@ -173,17 +171,6 @@ class Comparison:
         """Sum of the weights of what is counted."""
         return sum(band.weight for _, layer in sorted(self._layers.items()) for band in layer.bands)
 
-    def loss(self, level: float) -> float:
-        """Return an upper bound at `level` of what learned answers have cost so far; at least 0.
-
-        It is never more than what frozen lists are expected to have earned where learned ones were shown. What waits
-        in unfinished groups, and what a group weighs beyond one, is taken to fare like what is counted.
-        """
-        layers = [(number, layer) for number, layer in sorted(self._layers.items()) if not layer.is_empty]
-        counted = sum(band.stake for _, layer in layers for band in layer.bands)
-        lost = sum(layer.loss(level * share_of(number)) for number, layer in layers)
-        return self._stake * max(lost / counted, 0.0) if counted > 0.0 else self._stake
-
     @property
     def error(self) -> float:
         """Standard error of the sum; visits of one unit are taken to err together."""
@@ -229,7 +216,7 @@ class Comparison:
         weight = exposure * (1.0 - exposure)
         frozen, learned = (spread / max(seen, 1) for spread, seen in zip(self._spread, self._seen, strict=True))
         square = weight * ((1.0 - exposure) * learned + exposure * frozen)
-        return Weighed(Step(weight * lift, min(math.sqrt(square), 1.0), 1.0, 1.0), weight, 0.0, weight)
+        return Weighed(Step(weight * lift, min(math.sqrt(square), 1.0), 1.0, 1.0), weight, weight)
 
     def _after(self, one: Weighed, times: int, level: float) -> Bounds:
         own, nothing = level * share_of(0), Bounds(0.0, 0.0, 0.0)
@@ -249,7 +236,7 @@ class Comparison:
                 "groups": groups_state(self._groups),
                 "trials": self._trials,
                 "seen": np.array(self._seen, np.int64),
-                "sums": np.array([self._stake, *self._spread]),
+                "sums": np.array(self._spread),
             }
         )
 
@@ -272,7 +259,7 @@ class Comparison:
         comparison._groups = groups_from_state(state.child("groups"))
         comparison._trials = state.whole("trials")
         comparison._seen = state.wholes("seen", 2).tolist()
-        comparison._stake, *comparison._spread = state.doubles("sums", 3).tolist()
+        comparison._spread = state.doubles("sums", 2).tolist()
         return comparison
 
 

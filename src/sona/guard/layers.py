@@ -34,7 +34,7 @@ class Group:
         """Return the group with one visit having gained more by so much."""
         old = self.total
         step = Step(old.step.value + by, old.step.residual + by, old.step.below, old.step.above)
-        return Group(self.layer, self.count, Weighed(step, old.weight, old.stake, old.most))
+        return Group(self.layer, self.count, Weighed(step, old.weight, old.most))
 
     @property
     def is_complete(self) -> bool:
@@ -45,13 +45,13 @@ class Group:
         """Return the group as the one value it counts as."""
         size, old = self.count, self.total
         step = Step(old.step.value / size, old.step.residual / size, old.step.below / size, old.step.above / size)
-        return Weighed(step, old.weight / size, old.stake / size, old.most / size)
+        return Weighed(step, old.weight / size, old.most / size)
 
 
 def _sum(one: Weighed, two: Weighed) -> Weighed:
     a, b = one.step, two.step
     step = Step(a.value + b.value, a.residual + b.residual, a.below + b.below, a.above + b.above)
-    return Weighed(step, one.weight + two.weight, one.stake + two.stake, one.most + two.most)
+    return Weighed(step, one.weight + two.weight, one.most + two.most)
 
 
 class Band:
@@ -61,18 +61,17 @@ class Band:
         reach: Farthest that a residual of the band can go.
     """
 
-    __slots__ = ("most", "sequence", "stake", "weight")
+    __slots__ = ("most", "sequence", "weight")
 
     def __init__(self, reach: float) -> None:
         """Start without evidence."""
         self.sequence = Sequence(reach)
-        self.weight = self.stake = self.most = 0.0
+        self.weight = self.most = 0.0
 
     def count(self, one: Weighed) -> None:
         """Count a trial, or a group as one."""
         self.sequence.add(one.step)
         self.weight += one.weight
-        self.stake += one.stake
         self.most += one.most
 
     def bounds(self, level_low: float, level_high: float) -> Bounds:
@@ -89,7 +88,7 @@ class Band:
 
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
-        sums = np.array([self.weight, self.stake, self.most])
+        sums = np.array([self.weight, self.most])
         return State({"sequence": self.sequence.state(), "sums": sums})
 
     @classmethod
@@ -101,7 +100,7 @@ class Band:
         """
         band = cls(reach)
         band.sequence = Sequence.from_state(state.child("sequence"), reach)
-        band.weight, band.stake, band.most = state.doubles("sums", 3).tolist()
+        band.weight, band.most = state.doubles("sums", 2).tolist()
         return band
 
 
@@ -142,10 +141,6 @@ class Layer:
         found = [band.bounds(level_low * self.share, level_high * self.share) for band in self.bands]
         return Bounds(sum(one.total for one in found), sum(one.low for one in found), sum(one.high for one in found))
 
-    def loss(self, level: float) -> float:
-        """Return an upper bound of what was lost; in no band more than what was at stake there, below 0 for a gain."""
-        return sum(min(band.stake, -band.bounds(level * self.share, level).low) for band in self.bands)
-
     def after(self, one: Weighed, times: float) -> Layer:
         """Return the layer as it would be after `times` more trials like `one` on average."""
         later = Layer(self._edges[-1])
@@ -174,10 +169,10 @@ class Layer:
 def groups_state(groups: Mapping[int, Group]) -> State:
     """Return unfinished and latest groups by unit, to come back bit for bit."""
     totals = [group.total for group in groups.values()]
-    sums = [[w.step.value, w.step.residual, w.step.below, w.step.above, w.weight, w.stake, w.most] for w in totals]
+    sums = [[w.step.value, w.step.residual, w.step.below, w.step.above, w.weight, w.most] for w in totals]
     sizes = np.array([[group.layer, group.count] for group in groups.values()], np.int64).reshape(-1, 2)
     units = np.fromiter(groups, np.int64, len(groups))
-    return State({"units": units, "sizes": sizes, "sums": np.array(sums, np.float64).reshape(-1, 7)})
+    return State({"units": units, "sizes": sizes, "sums": np.array(sums, np.float64).reshape(-1, 6)})
 
 
 def groups_from_state(state: State) -> dict[int, Group]:
@@ -188,7 +183,7 @@ def groups_from_state(state: State) -> dict[int, Group]:
     """
     units = state.wholes("units", None).tolist()
     sizes = state.wholes("sizes", len(units), 2).tolist()
-    sums = state.doubles("sums", len(units), 7).tolist()
+    sums = state.doubles("sums", len(units), 6).tolist()
     if any(layer < 0 or not 0 < count <= size_of(layer) for layer, count in sizes):
         raise StoreError("saved state: a group of visits is damaged")
     totals = (Weighed(Step(*row[:4]), *row[4:]) for row in sums)

@@ -61,14 +61,11 @@ class Weighed:
     Args:
         step: The weighted effect, and its residual with bounds.
         weight: The weight.
-        stake: What learned answers that were shown would have cost if they earned nothing, over their propensity
-            and times the weight: an expectation.
         most: The greatest weighted effect that such lists can have, up or down.
     """
 
     step: Step
     weight: float
-    stake: float
     most: float
 
 
@@ -93,10 +90,10 @@ def weighed(trial: Trial, expected: Expected, weight: float) -> Weighed:
     0.5
     """
     if trial.is_identical or weight == 0.0:
-        return Weighed(Step(0.0, 0.0, 0.0, 0.0), weight, 0.0, 0.0)
+        return Weighed(Step(0.0, 0.0, 0.0, 0.0), weight, 0.0)
     m1, m0, most = expected.learned, expected.frozen, 1.0 / (trial.prefix + 1)
     learned, frozen = weight / trial.exposure, weight / (1.0 - trial.exposure)
     residual = (trial.surplus - m1) * learned if trial.is_learned else (m0 - trial.surplus) * frozen
     below, above = max(m1 * learned, (most - m0) * frozen), max((most - m1) * learned, m0 * frozen)
     step = Step(weight * (m1 - m0) + residual, residual, below, above)
-    return Weighed(step, weight, m0 * learned if trial.is_learned else 0.0, weight * most)
+    return Weighed(step, weight, weight * most)
