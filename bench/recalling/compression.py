@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from recalling.streams import (
     SECONDS_APART,
     Condition,
     Size,
+    answers,
     sampled,
     scores,
     streamed,
@@ -21,8 +22,7 @@ from recalling.streams import (
 from sona import SonaEngine
 from sona.config import ConsolidationConfig
 from sona.demo.clicks import clicks
-from sona.demo.experiment import SHOWN
-from sona.demo.tasks import RequestSet, Task
+from sona.demo.tasks import Task
 from sona.memory.consolidate import ConsolidationPlan, compress, plan
 from sona.memory.duplicates import duplicates
 
@@ -37,22 +37,45 @@ class Kept:
 
     Args:
         share: Of the memories that are left.
-        bound: On the chance that a request takes one that is gone, where there is one.
+        merged: Memories that went into others.
+        bound: On the chance that a request takes one that was removed, where there is one.
         ndcg: By part, of what is left.
         lost: By part, the share of nDCG that is lost against all memories.
-        taken_gone: By part, the share of what people would take from the full memory that is gone.
+        lost_but_merged: The same where a memory stands for those that went into it.
+        taken_gone: By part, the share of what people would take from the full memory that was removed.
     """
 
     share: float
+    merged: int
     bound: float | None
     ndcg: dict[str, float]
     lost: dict[str, float]
+    lost_but_merged: dict[str, float]
     taken_gone: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """Memories that were removed, and those that went into others."""
+
+    removed: frozenset[str] = frozenset()
+    into: Mapping[str, str] = field(default_factory=dict)
+    bound: float | None = None
+
+    @classmethod
+    def by(cls, made: ConsolidationPlan) -> Gone:
+        """Return what a plan lets go."""
+        into = {merge.gone: merge.kept for merge in made.merges}
+        return cls(frozenset(removal.id for removal in made.removals), into, made.expected_loss)
+
+    def __len__(self) -> int:
+        """Return how many are gone."""
+        return len(self.removed) + len(self.into)
+
+
+@dataclass(frozen=True, slots=True)
 class Whole:
-    """An engine after its stream, and how it does with every memory."""
+    """An engine after its stream, how it does with every memory, and what people take then."""
 
     engine: SonaEngine
     task: Task
@@ -63,29 +86,33 @@ class Whole:
     def of(cls, engine: SonaEngine, task: Task, seed: int) -> Whole:
         """Return how an engine does with all its memories, and what people take from them."""
         rows, rng = range(len(task.ids)), np.random.default_rng([seed, 7])
-        parts = task.parts().items()
-        ndcg = {name: float(scores(engine, task, rows, part).mean()) for name, part in parts}
-        return cls(engine, task, ndcg, {name: _takings(engine, task, part, rng) for name, part in parts})
+        ndcg, takings = {}, {}
+        for name, part in task.parts().items():
+            found = answers(engine, task, rows, part)
+            ndcg[name] = float(scores(found, part).mean())
+            clicked = (clicks(shown, wanted, rng) for shown, wanted in zip(found, part.relevant, strict=True))
+            takings[name] = [item for items in clicked for item in items]
+        return cls(engine, task, ndcg, takings)
 
-    def without(self, gone: Collection[str], bound: float | None = None) -> Kept:
+    def without(self, gone: Gone) -> Kept:
         """Return what is lost without some memories."""
-        left = [row for row, item in enumerate(self.task.ids) if item not in gone]
-        found = {name: float(scores(self.engine, self.task, left, p).mean()) for name, p in self.task.parts().items()}
-        lost = {name: 1.0 - value / self.ndcg[name] for name, value in found.items()}
-        taken = {name: float(np.mean([one in gone for one in items])) for name, items in self.takings.items()}
-        return Kept(len(left) / len(self.task.ids), bound, found, lost, taken)
-
-
-def _takings(engine: SonaEngine, task: Task, part: RequestSet, rng: np.random.Generator) -> list[str]:
-    return [
-        item
-        for x, wanted in zip(part.vectors, part.relevant, strict=True)
-        for item in clicks(engine.preview(x, task.ids, task.vectors, SHOWN).learned, wanted, rng)
-    ]
-
-
-def _gone(made: ConsolidationPlan) -> set[str]:
-    return {merge.gone for merge in made.merges} | {removal.id for removal in made.removals}
+        left = [row for row, item in enumerate(self.task.ids) if item not in gone.removed and item not in gone.into]
+        ndcg, merged = {}, {}
+        for name, part in self.task.parts().items():
+            found = answers(self.engine, self.task, left, part)
+            ndcg[name] = float(scores(found, part).mean())
+            merged[name] = float(scores(found, part, gone.into).mean())
+        return Kept(
+            share=len(left) / len(self.task.ids),
+            merged=len(gone.into),
+            bound=gone.bound,
+            ndcg=ndcg,
+            lost={name: 1.0 - value / self.ndcg[name] for name, value in ndcg.items()},
+            lost_but_merged={name: 1.0 - value / self.ndcg[name] for name, value in merged.items()},
+            taken_gone={
+                name: float(np.mean([one in gone.removed for one in items])) for name, items in self.takings.items()
+            },
+        )
 
 
 def compressed(job: tuple[str, int, Size]) -> dict[str, Kept]:
@@ -97,18 +124,16 @@ def compressed(job: tuple[str, int, Size]) -> dict[str, Kept]:
     graph = engine._learner.associations.graph  # the library plans over it, and nothing changes
     now = graph.last_access.max() + SECONDS_APART
     pairs = duplicates(graph.vectors, np.arange(len(graph)), DEFAULT.consolidation.merge_similarity)
-    found = {"merged": whole.without(_gone(plan(graph, pairs, now=now)))}
+    found = {"merged": whole.without(Gone.by(plan(graph, pairs, now=now)))}
     for share in SHARES:
-        made = compress(graph, pairs, share, now=now)
-        found[f"use_{share:g}"] = whole.without(_gone(made), made.expected_loss)
-        found[f"random_{share:g}"] = _mean(
-            [whole.without(set(rng.permutation(task.ids)[: len(_gone(made))].tolist())) for _ in range(RANDOM)]
-        )
+        gone = Gone.by(compress(graph, pairs, share, now=now))
+        found[f"use_{share:g}"] = whole.without(gone)
+        drawn = [frozenset(rng.permutation(task.ids)[: len(gone)].tolist()) for _ in range(RANDOM)]
+        found[f"random_{share:g}"] = _mean([whole.without(Gone(removed)) for removed in drawn])
     for least in MIN_VALUES:
         config = ConsolidationConfig(prune=True, min_value=least)
-        made = plan(graph, pairs, now=now, config=config)
-        found[f"within_loss_{config.max_loss:g}_below_{least:g}"] = whole.without(_gone(made), made.expected_loss)
-    return found | {"engine": _by_the_engine(task, seed)}
+        found[f"within_loss_below_{least:g}"] = whole.without(Gone.by(plan(graph, pairs, now=now, config=config)))
+    return found | {"engine_below_1": _by_the_engine(task, seed)}
 
 
 def _by_the_engine(task: Task, seed: int) -> Kept:
@@ -116,19 +141,16 @@ def _by_the_engine(task: Task, seed: int) -> Kept:
     config = replace(DEFAULT, consolidation=ConsolidationConfig(prune=True, min_value=1.0))
     ranker, _ = streamed(task, Condition(config), seed)
     whole = Whole.of(ranker.engine, task, seed)
-    bound = ranker.engine.plan_consolidation().expected_loss
-    return whole.without(ranker.reorganise(CONSOLIDATE), bound)
+    bound, gone = ranker.engine.plan_consolidation().expected_loss, ranker.reorganise(CONSOLIDATE)
+    into = {item: kept for item, kept in gone.items() if kept is not None}
+    return whole.without(Gone(frozenset(gone) - frozenset(into), into, bound))
 
 
 def _mean(draws: Sequence[Kept]) -> Kept:
-    def mean(trees: Sequence[dict[str, float]]) -> dict[str, float]:
-        return {name: float(np.mean([tree[name] for tree in trees])) for name in trees[0]}
+    def mean(trees: Iterable[Mapping[str, float]]) -> dict[str, float]:
+        rows = list(trees)
+        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
     one = draws[0]
-    return Kept(
-        one.share,
-        one.bound,
-        mean([kept.ndcg for kept in draws]),
-        mean([kept.lost for kept in draws]),
-        mean([kept.taken_gone for kept in draws]),
-    )
+    parts = ("ndcg", "lost", "lost_but_merged", "taken_gone")
+    return Kept(one.share, one.merged, one.bound, *(mean(getattr(kept, name) for kept in draws) for name in parts))

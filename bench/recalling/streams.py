@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -67,11 +67,20 @@ class Size:
     scored: int
 
 
-FULL, QUICK = Size(400, 600), Size(60, 100)
+FULL, QUICK = Size(300, 400), Size(60, 100)
+_QUESTIONS = 5  # of a stream in one pass, for each of one in several
+LEARN_EVERY = 100  # requests; learned links are published by Loop B, and only what is published can be judged
+REWORDED = "_reworded"
 
 
 def sampled(name: str, seed: int, size: Size) -> Task:
-    """Return a task whose stream and parts are cut to size, drawn at random; all its memories stay."""
+    """Return a task whose stream and parts are cut to size, drawn at random; all its memories stay.
+
+    With `_reworded` behind the name every wording of a request but the last is part of the stream, each for itself,
+    and the last is the paraphrase: requests that nobody asked before, but in other words.
+    """
+    if name.endswith(REWORDED):
+        return _reworded(sampled(name.removesuffix(REWORDED), seed, size))
     task, rng = TASKS[name](seed), np.random.default_rng([seed, 5])
     vectors = task.vectors.copy()
     vectors.flags.writeable = False  # so that an engine checks them once
@@ -80,7 +89,7 @@ def sampled(name: str, seed: int, size: Size) -> Task:
     if task.passes == 1:  # every question is asked once, so many more of them
         return replace(
             fixed,
-            stream=_drawn(task.stream, 5 * size.stream, rng),
+            stream=_drawn(task.stream, _QUESTIONS * size.stream, rng),
             repeat=_drawn(task.repeat, size.scored, rng),
             held_out=held_out,
         )
@@ -88,6 +97,21 @@ def sampled(name: str, seed: int, size: Size) -> Task:
     stream = task.stream.take(rows)
     paraphrase = None if task.paraphrase is None else _of_keys(task.paraphrase, set(stream.keys))
     return replace(fixed, stream=stream, repeat=stream, held_out=held_out, paraphrase=paraphrase)
+
+
+def _reworded(task: Task) -> Task:
+    words, asked = task.paraphrase, task.stream
+    if words is None:
+        raise ValueError(f"{task.name}: nothing is said in other words")
+    last = range(len(words) - len(asked), len(words))
+    first = words.take(range(last.start))
+    stream = RequestSet(
+        (*asked.keys, *(f"{key}, wording {row}" for row, key in enumerate(first.keys))),
+        asked.texts + first.texts,
+        np.concatenate([asked.vectors, first.vectors]),
+        asked.relevant + first.relevant,
+    )
+    return replace(task, stream=stream, passes=task.passes // 2, paraphrase=words.take(last))
 
 
 def _drawn(part: RequestSet, most: int, rng: np.random.Generator) -> RequestSet:
@@ -148,15 +172,18 @@ def rewired(seed: int) -> Iterator[None]:
         yield
 
 
-def scores(engine: SonaEngine, task: Task, left: Sequence[int], part: RequestSet) -> np.ndarray:
-    """Return nDCG of what the engine would answer from the memories at some rows; nothing is served.
-
-    What is relevant and gone counts as missed, even where it went into another memory.
-    """
+def answers(engine: SonaEngine, task: Task, left: Sequence[int], part: RequestSet) -> list[tuple[str, ...]]:
+    """Return what the engine would answer from the memories at some rows; nothing is served."""
     ids, vectors = tuple(task.ids[row] for row in left), task.vectors[list(left)]
     vectors.flags.writeable = False
-    shown = (engine.preview(x, ids, vectors, SHOWN).learned for x in part.vectors)
-    return np.array([ndcg(found, wanted, SHOWN) for found, wanted in zip(shown, part.relevant, strict=True)])
+    return [engine.preview(x, ids, vectors, SHOWN).learned for x in part.vectors]
+
+
+def scores(found: Sequence[Sequence[str]], part: RequestSet, into: Mapping[str, str] | None = None) -> np.ndarray:
+    """Return nDCG of answers; what is relevant and gone is missed, but where it went `into` another memory."""
+    kept = into or {}
+    wanted = [frozenset(kept.get(item, item) for item in items) for items in part.relevant]
+    return np.array([ndcg(shown, items, SHOWN) for shown, items in zip(found, wanted, strict=True)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +215,8 @@ def stream(job: tuple[str, str, int, Size]) -> Streamed:
         gone = ranker.reorganise(CONSOLIDATE)
         left = [row for row, item in enumerate(task.ids) if item not in gone]
         after = {
-            name: replace(part, learned=scores(ranker.engine, task, left, task.parts()[name]))
-            for name, part in parts.items()
+            name: replace(part, learned=scores(answers(ranker.engine, task, left, asked), asked))
+            for (name, part), asked in zip(parts.items(), task.parts().values(), strict=True)
         }
         return Streamed(parts, earned, after, len(gone))
 
@@ -197,7 +224,7 @@ def stream(job: tuple[str, str, int, Size]) -> Streamed:
 def streamed(task: Task, condition: Condition, seed: int) -> tuple[Remembered, Outcome]:
     """Return an engine that learned from the stream, and how it does."""
     ranker = Remembered(task, condition)
-    plan = Plan(checkpoints=0, shuffle=condition.is_shuffled)
+    plan = Plan(learn_every=LEARN_EVERY, checkpoints=0, shuffle=condition.is_shuffled)
     rng = np.random.default_rng(seed)
     return ranker, run(task, ranker, rng=rng, plan=plan, measured=lambda done: LearnedRanker(done.engine))
 
