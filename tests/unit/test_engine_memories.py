@@ -205,3 +205,155 @@ def test_a_reloaded_memory_goes_on_as_the_one_that_was_saved(calls):
         assert memories.add(text) == again.add(text)
         assert memories.text(memories.add(text)) == text
     assert digest(again.state()) == digest(memories.state())
+
+
+# -- memories that are merged or removed ------------------------------------------------------------------------------
+
+
+def test_what_is_left_is_another_object_and_readers_of_the_first_go_on():
+    memories = made("a", "b", "ab")
+    index(memories)
+    held, vectors = digest(memories.state()), memories.vectors
+    left = memories.without({"m2": "m1", "m3": None})
+    assert digest(memories.state()) == held
+    assert memories.vectors is vectors
+    assert (left.ids, left.texts, len(left), len(left.vectors)) == (("m1",), ("a",), 1, 1)
+    assert not left.vectors.flags.writeable
+    assert ("m2" in left, "m3" in left) == (True, False)
+    assert (left.text("m2"), left.row("m2")) == ("a", 0)
+    with pytest.raises(InvalidValue, match="'m3'"):
+        left.text("m3")
+
+
+def test_all_of_them_may_go():
+    memories = made("a", "b")
+    index(memories)
+    left = memories.without({"m1": None, "m2": None})
+    assert (len(left), left.ids, left.width, left.waiting) == (0, (), None, ())
+    assert left.add("c") == "m3"
+    assert digest(Memories.from_state(left.state()).state()) == digest(left.state())
+
+
+def test_what_waits_and_what_was_given_moves_with_its_memory():
+    memories = made("a", "b")
+    memories.add("kept", "given", np.array([0.0, 0.0, 2.0], np.float32))
+    index(memories)
+    memories.add("c")
+    left = memories.without({"m1": None})
+    assert (left.ids, left.waiting) == (("m2", "given", "m4"), ("m4",))
+    assert index(left) == 1
+    assert left.vectors.tolist() == [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]]
+    assert index(left, lambda texts: np.ones((len(texts), 3), np.float32), anew=True) == 2
+    assert left.vectors[1].tolist() == [0.0, 0.0, 1.0]
+
+
+def test_a_merged_id_stands_for_the_last_one_in_a_chain_and_goes_with_it():
+    memories = made("a", "b", "c")
+    index(memories)
+    left = memories.without({"m1": "m2"}).without({"m2": "m3"})
+    assert [left.row(name) for name in ("m1", "m2", "m3")] == [0, 0, 0]
+    gone = left.without({"m3": None})
+    assert [name in gone for name in ("m1", "m2", "m3")] == [False] * 3
+
+
+def test_a_merged_id_that_comes_back_is_a_memory_of_its_own_at_the_end():
+    memories = made("a", "b", "c")
+    index(memories)
+    left = memories.without({"m1": "m2"})
+    assert left.add("something", "m1") == "m1"
+    assert left.ids == ("m2", "m3", "m1")
+    assert left.texts == ("b", "c", "something")
+    assert left.text("m1") == "something"
+    assert left.waiting == ("m1",)
+    again = left.without({"m2": "m3"})
+    assert (again.ids, again.text("m2"), again.text("m1")) == (("m3", "m1"), "c", "something")
+
+
+def test_ids_are_right_at_every_moment_while_a_merged_one_comes_back():
+    # A reader that asks in between must not keep what it saw.
+    memories = made("a", "b", "c")
+    index(memories)
+    left = memories.without({"m1": "m2"})
+    left.add("d")
+    seen = []
+
+    class Watched(dict):
+        def __setitem__(self, key, value):
+            seen.append(left.ids)
+            super().__setitem__(key, value)
+
+        def __delitem__(self, key):
+            seen.append(left.ids)
+            super().__delitem__(key)
+
+        def pop(self, *args):
+            value = super().pop(*args)
+            seen.append(left.ids)
+            return value
+
+    left._row_of, left._merged = Watched(left._row_of), Watched(left._merged)
+    left.add("something", "m1")
+    assert {ids[:3] for ids in seen} == {("m2", "m3", "m4")}
+    assert left.ids == ("m2", "m3", "m4", "m1")
+
+
+@pytest.mark.parametrize("target", ["stranger", "m3", "m4"])
+def test_none_goes_into_what_is_not_here_goes_itself_or_was_not_compared(target):
+    memories = made("a", "b", "c", "d")
+    index(memories)
+    memories.add("new words", "m4")  # whatever the two had in common, it was in the old ones
+    left = memories.without({"m1": target, "m3": None})
+    assert ("m1" in left.ids, "m3" in left.ids) == (True, False)
+    assert left.text("m1") == "a"
+
+
+def test_a_number_is_given_out_once_whatever_went():
+    memories = made("a", "b", "c")
+    index(memories)
+    left = Memories.from_state(memories.without({"m3": None, "m2": "m1"}).state())
+    assert [left.add(text) for text in ("d", "e")] == ["m4", "m5"]
+    assert left.add("by hand", "m7") == "m7"
+    assert left.add("f") == "m8"
+    for odd in ("m", "mx", "m\u0661", "m" + "9" * 40, "x9"):
+        assert left.add(f"odd {odd}", odd) == odd
+    assert left.add("g") == "m11"  # the eleventh text; no odd name counts as a number
+
+
+def test_words_of_another_memory_that_are_the_same_answer_for_it_when_one_goes():
+    memories = Memories()
+    for name in ("one", "two"):
+        memories.add("same", name)
+    index(memories)
+    left = memories.without({"one": None})
+    assert left.add("same") == "two"
+    kept = memories.without({"two": "one"})
+    assert kept.add("same") == "one"
+    assert kept.add("other", "one") == "one"
+    assert kept.add("same") not in ("one", "two")
+
+
+def test_vectors_made_anew_are_those_that_are_known_and_else_of_the_embedder():
+    memories, asked = made("a", "b", "c"), []
+    index(memories)
+    left = memories.without({"m1": "m2"})
+
+    def embed(texts):
+        asked.append(list(texts))
+        return letters(texts)
+
+    fresh = left.made_anew(embed, {"m2": np.array([5.0, 0.0, 0.0], np.float32)})
+    assert asked == [["c"]]
+    assert fresh.tolist() == [[5.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    assert Memories().made_anew(embed, {}).shape == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("merged_into", ["nobody"]), ("merged_into", []), ("merged", ["m2"]), ("ids", ["m2", "m2"]), ("numbered", "x")],
+)
+def test_a_damaged_record_of_merges_is_refused(name, value):
+    memories = made("a", "b", "c")
+    index(memories)
+    values = dict(memories.without({"m1": "m2"}).state().items())
+    with pytest.raises(StoreError):
+        Memories.from_state(State({**values, name: value}))
