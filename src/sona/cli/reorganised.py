@@ -38,7 +38,7 @@ def cycle(result: DeepResult, why_not: str | None, db: Path) -> None:
                 f"{counted(result.links_dreamt, 'new link', 'new links')}, weak until feedback confirms them"
             ),
             "memories": _changed(result),
-            "links": _faded(result),
+            "learned links": _faded(result),
             "patterns": _levels(result),
             "Phi": "not measured" if result.phi is None else f"{result.phi:.3f}, the mean of sampled neighbourhoods",
         }
@@ -124,7 +124,7 @@ def consolidation(result: DeepResult, texts: Mapping[str, str], why_not: str | N
     if not result.is_finished:
         say(f"The time limit ended it, and nothing has changed yet; go on with: sona consolidate{option(db)}")
         return
-    say(f"{_changed(result)}; {_faded(result)}.")
+    say(f"{_changed(result)}; learned links: {_faded(result)}.")
     if result.gone:
         rows = table("gone", "into", "begins")
         for name, kept in list(result.gone.items())[:most]:
@@ -155,8 +155,7 @@ def _changed(result: DeepResult) -> str:
 
 
 def _faded(result: DeepResult) -> str:
-    kept = counted(result.strengthened, "learned link kept its weight", "learned links kept their weight")
-    return f"{kept}, {result.decayed:,} faded, {result.dropped:,} dropped"
+    return f"{result.strengthened:,} used or new, {result.decayed:,} faded, {result.dropped:,} dropped"
 
 
 def _levels(result: DeepResult) -> str:
