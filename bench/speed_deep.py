@@ -68,7 +68,7 @@ class World:
     def memory(self, requests: int) -> AssociativeMemory:
         """Return these memories, not linked by similarity yet, after so many requests."""
         memory = AssociativeMemory(WIDTH, GraphConfig())
-        memory.join(self.ids, self.vectors)
+        memory.join(self.ids, self.vectors, now=0.0)
         for number in range(requests):
             rows = self.shown().tolist()
             showings = [Showing(self.ids[row], float(place < USED)) for place, row in enumerate(rows)]

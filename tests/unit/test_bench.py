@@ -173,3 +173,48 @@ def test_dreams(bench):
     for row in figures["speed"].values():
         assert 0.0 < row["median_us"] <= row["p99_us"]
     assert np.isfinite(numbers(figures)).all()
+
+
+@pytest.mark.skipif(not (DATA / "cranfield").is_dir(), reason=f"no Cranfield under {DATA}")
+def test_recall_over_the_graph(bench):
+    figures, printed = bench("quality_recall_graph.py", "--tasks", "cranfield", "--workers", "1")
+    rows = figures["cranfield"]
+    controls = {"no_graph", "rewired", "shuffled", "shuffled_no_graph"}
+    assert set(rows) == controls | {"similar_only", "links", "loop_c_without_dreams", "dreams", "consolidated"}
+    for which, row in rows.items():
+        for part in ("repeat", "paraphrase", "held_out"):
+            assert row[part]["over_no_graph_ci"][0] <= row[part]["over_no_graph"] <= row[part]["over_no_graph_ci"][1]
+            assert which != "no_graph" or row[part]["over_no_graph"] == 0.0
+    assert rows["no_graph"]["earned"]["linked_pairs"] == rows["no_graph"]["earned"]["weight_similar"] == 0.0
+    assert rows["links"]["earned"]["gain_similar"] > rows["rewired"]["earned"]["gain_similar"]
+    assert rows["links"]["held_out"]["over_no_graph"] > rows["rewired"]["held_out"]["over_no_graph"]
+    kept = figures["compression"]["cranfield"]
+    assert kept["use_0.5"]["share_left"] == kept["random_0.5"]["share_left"] == 0.5
+    assert kept["use_0.5"]["repeat"]["lost"] < kept["random_0.5"]["repeat"]["lost"] - 0.1
+    assert kept["use_0.5"]["bound"] > kept["within_loss_below_1"]["bound"]
+    assert kept["engine_below_1"]["bound"] <= 0.01
+    assert all({"name", "value", "goal", "met"} <= set(goal) for goal in figures["goals"])
+    assert np.isfinite(numbers(figures)).all()
+    assert "rewired" in printed
+
+
+def test_recall_skips_with_a_reason_where_the_data_are_absent(bench, tmp_path):
+    tasks = "cranfield,cranfield_reworded,banking77"
+    figures, printed = bench("quality_recall_graph.py", "--tasks", tasks, data=tmp_path / "nowhere")
+    assert set(figures["skipped"]) == set(tasks.split(","))
+    assert figures["goals"] == []
+    assert "skipped cranfield_reworded" in printed
+
+
+def test_loop_c_and_recall_by_the_clock(bench):
+    figures, printed = bench("speed_deep.py")
+    for figure in figures:
+        assert figure["name"] in printed
+        assert figure["value"] > 0.0 or figure["name"].startswith("load average")
+        assert ("goal" in figure) == ("met" in figure)
+        assert ("control" in figure) == ("control_name" in figure)
+    taken = {figure["name"]: figure["value"] for figure in figures}
+    parts = [value for name, value in taken.items() if name.startswith("  of that") and name.endswith(" 600 memories")]
+    assert sum(parts) == pytest.approx(taken["first cycle, 600 memories"], rel=1e-6)  # nothing goes untold
+    for measured in ("publish", "recall", "one dream", "Phi of 15", "engine", "deep_learn", "Loop A", "bare product"):
+        assert measured in " ".join(taken)
