@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sona.checks import Floats
@@ -86,19 +86,21 @@ class Knowledge:
         """Give waiting memories their vectors; return how many were embedded."""
         known = None if event.vectors is None else dict(zip(event.ids, event.vectors, strict=True))
         done = prepared or self.prepare_index(known)
+        waited = self.memories.waiting_rows
         self.words.embedder = done.embedder
         self.memories.publish(done.vectors)
         if done.is_refit and self.learner is not None:
             self.learner.votes.re_embed(done.embedder.embed)
-        self._associate(event.at)
+        self._associate(event.at, None if done.is_refit else waited)
         return done.count
 
-    def _associate(self, now: float) -> None:
+    def _associate(self, now: float, rows: Sequence[int] | None = None) -> None:
         # Memories join the graph as they are indexed, and are linked at once where that takes no longer than indexing.
         if self.learner is None or not self.config.use_graph or self.memories.width != self.learner.hidden_dim:
             return
-        associations, vectors = self.learner.associations, self.memories.vectors
-        associations.join(self.memories.ids[: len(vectors)], vectors, now=now)
+        associations, ids, vectors = self.learner.associations, self.memories.ids, self.memories.vectors
+        chosen = range(len(vectors)) if rows is None else rows
+        associations.join([ids[row] for row in chosen], vectors[list(chosen)], now=now)
         associations.link(_LINKED_AT_ONCE)
         associations.publish_if_worth_it()
 

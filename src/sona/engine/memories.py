@@ -65,7 +65,12 @@ class Memories:
     def waiting(self) -> tuple[str, ...]:
         """Ids of memories that have no vector, or not that of their present words."""
         ids = self.ids
-        return tuple(ids[row] for row in sorted(self._unindexed))
+        return tuple(ids[row] for row in self.waiting_rows)
+
+    @property
+    def waiting_rows(self) -> tuple[int, ...]:
+        """Rows of the same, ascending."""
+        return tuple(sorted(self._unindexed))
 
     @property
     def needs_words(self) -> bool:
