@@ -32,13 +32,19 @@ from sona.guard.holdout import Arm
 from sona.loops.adapters import LoopCheckpoint
 from sona.loops.background import BackgroundLoop
 from sona.loops.coordinator import LoopCoordinator
+from sona.loops.deep import DeepLoop
+from sona.loops.deep_cycle import Progress
 from sona.loops.instant import InstantLoop
+from sona.memory.associate import AssociativeMemory
 from sona.memory.calibrate import CalibrationCheckpoint, Calibrator, ShownList
+from sona.memory.consolidate import ConsolidationPlan, Merge, Removal
 from sona.memory.graph import MemoryGraph
 from sona.memory.nodes import EdgeKind, MemoryNode
 from sona.memory.opinions import Opinions
+from sona.memory.recall import PublishedLinks, Seeds
 from sona.memory.votes import Showing, VoteCheckpoint, VoteMemory
 from sona.patterns.bank import ReasoningBank
+from sona.patterns.hierarchy import Hierarchy, arrange
 from sona.retention.boundary import BoundaryDetector
 from sona.retention.ewc import EwcPlusPlus
 from sona.state import State, digest, read_state, write_state
@@ -267,6 +273,53 @@ def use_coordinator(made: LoopCoordinator) -> list[object]:
     return [repr(ticked), repr(result), made.adapters.forward(QUERIES).tobytes()]
 
 
+def associations(width: int = D) -> AssociativeMemory:
+    made = AssociativeMemory(width)
+    made.join(IDS[:8], ITEMS[:8, :width], now=1.0)
+    made.join(["twin"], ITEMS[:1, :width], now=1.0)
+    made.link(40)
+    for number in range(3):
+        showings = [Showing(IDS[number], 1.0), Showing(IDS[number + 1], 0.5), Showing(IDS[9], 0.0)]
+        made.record({one.item: ITEMS[int(one.item[1:]), :width] for one in showings}, showings, now=2.0)
+    made.publish()
+    made.graph.merged([(IDS[0], "twin")])
+    return made
+
+
+def use_associations(made: AssociativeMemory) -> list[object]:
+    seeds = Seeds((IDS[1], IDS[3]), np.array([0.9, 0.8], np.float32))
+    answers: list[object] = [made.activation(seeds, IDS).tobytes(), made.unlinked, made.graph.heir("twin")]
+    showings = [Showing("twin", 1.0), Showing(IDS[6], 1.0)]
+    made.record({"twin": ITEMS[0], IDS[6]: ITEMS[6]}, showings, now=3.0)
+    answers += [made.link(10**6), made.graph.ids, made.graph.edges().weights.tobytes()]
+    made.publish()
+    return [*answers, made.recall(seeds, IDS, 9).values.tobytes()]
+
+
+def use_links(made: PublishedLinks) -> list[object]:
+    seeds = Seeds((IDS[1], IDS[3]), np.array([0.9, 0.8], np.float32))
+    config = SonaConfig().graph
+    return [made.activation(seeds, IDS, config).tobytes(), made.places_in(IDS).recall(seeds, 5, config).rows.tobytes()]
+
+
+def consolidation() -> ConsolidationPlan:
+    return ConsolidationPlan((Merge("a", "b", 0.99),), (Removal("c", 0.05), Removal("d", 0.07)), 0.001, 4)
+
+
+def deep() -> DeepLoop:
+    made, memory, bank_ = DeepLoop(), associations(), bank()
+    for units in (None, 2):  # a whole cycle, and one that is cut short
+        change = made.compute(made.begin(memory, bank_, now=5.0, force=True), units=units)
+        made.commit(change, memory, bank_)
+    return made
+
+
+def use_deep(made: DeepLoop) -> list[object]:
+    memory, bank_ = associations(), bank()
+    result = made.commit(made.compute(made.begin(memory, bank_, now=6.0, force=True)), memory, bank_)
+    return [result, made.progress, made.phi, made.hierarchy.levels, digest(memory.state())]
+
+
 def buffer() -> TrajectoryBuffer:
     made = TrajectoryBuffer(3)
     for number in range(5):
@@ -297,12 +350,14 @@ def memories() -> Memories:
     for number in range(4):
         made.add(f"text {number}", f"id{number}", QUERIES[number] if number % 2 else None)
     made.publish(made.embedded(lambda texts: QUERIES[: len(texts)]).vectors)
+    made = made.without({"id2": "id1", "id0": None})
     made.add("text 4")
     return made
 
 
 def use_memories(made: Memories) -> list[object]:
     made.add("text 2", "id0")
+    made.add("text 6", "id2")  # it was merged, and is a memory of its own again
     made.add("text 5")
     made.publish(made.embedded(lambda texts: QUERIES[: len(texts)], anew=True).vectors)
     return [made.ids, made.texts, made.vectors.tobytes()]
@@ -461,10 +516,18 @@ CASES = {
     "ReasoningBank": Case(bank, ReasoningBank.from_state, use_bank, ("ring",)),
     "VoteMemory": Case(votes, VoteMemory.from_state, use_votes, ("requests",)),
     "MemoryGraph": Case(graph, MemoryGraph.from_state, use_graph, ("nodes",)),
+    "AssociativeMemory": Case(associations, AssociativeMemory.from_state, use_associations),
+    "PublishedLinks": Case(lambda: associations().links, PublishedLinks.from_state, use_links),
+    "DeepLoop": Case(deep, DeepLoop.from_state, use_deep),
+    "Progress": Case(
+        lambda: Progress(2, ("link", "compare"), 1, 1, (("a", "b", 0.99),)), Progress.from_state, lambda made: made
+    ),
+    "Hierarchy": Case(lambda: arrange(bank().patterns), Hierarchy.from_state, lambda made: made.levels),
+    "ConsolidationPlan": Case(consolidation, ConsolidationPlan.from_state, lambda made: made),
     "Calibrator": Case(calibrator, Calibrator.from_state, use_calibrator),
     "InstantLoop": Case(instant, InstantLoop.from_state, use_instant, ("buffer",)),
     "BackgroundLoop": Case(background, BackgroundLoop.from_state, use_background, ("base",)),
-    "LoopCoordinator": Case(coordinator, LoopCoordinator.from_state, use_coordinator, ("instant",)),
+    "LoopCoordinator": Case(coordinator, LoopCoordinator.from_state, use_coordinator, ("instant", "associations")),
     "LoopCheckpoint": Case(
         lambda width=D: coordinator(width).checkpoint(), LoopCheckpoint.from_state, use_loop_checkpoint, ("in_force",)
     ),

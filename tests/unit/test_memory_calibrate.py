@@ -16,7 +16,9 @@ from sona.state import State, digest
 BINS = 1 + len(VoteConfig().similarity_edges)
 
 
-def shown(similarity, *, taken=None, passed=None, micro=None, base=None, is_known=False) -> ShownList:
+def shown(
+    similarity, *, taken=None, passed=None, micro=None, base=None, is_known=False, similar=None, linked=None
+) -> ShownList:
     count = len(similarity)
 
     def column(values):
@@ -25,7 +27,8 @@ def shown(similarity, *, taken=None, passed=None, micro=None, base=None, is_know
     def table(values):
         return np.zeros((count, BINS), np.float32) if values is None else np.asarray(values, np.float32)
 
-    return ShownList(column(similarity), table(taken), table(passed), column(micro), column(base), is_known)
+    columns = column(similarity), table(taken), table(passed), column(micro), column(base)
+    return ShownList(*columns, is_known, *(None if one is None else column(one) for one in (similar, linked)))
 
 
 def evidence(column: int, values) -> np.ndarray:
@@ -53,7 +56,7 @@ def test_an_untrained_one_trusts_the_same_request_alone():
     weights = Calibrator().weights
     assert weights.reach[0] > 0.9
     assert not weights.reach[1:].any()
-    assert weights.micro == weights.base == 0.0
+    assert weights.micro == weights.base == weights.similar == weights.linked == 0.0
     assert weights.taken > 0.0
     assert weights.passed > 0.0
     np.testing.assert_allclose(weights.examined, np.arange(1, 11) ** -0.5, rtol=1e-6)
@@ -134,7 +137,10 @@ def simulate(part: str, *, helps: bool, lists: int = 250, seed: int = 0) -> Cali
         place = choice(rng, 5.0 * similarity + 2.5 * told + bias(6))
         column = {"own": 0, "reach": 4}.get(part)
         if column is None:
-            one = shown(similarity, **{part: 0.3 * (signal - 0.5)})
+            scale = {"similar": signal, "linked": signal}.get(
+                part, 0.3 * (signal - 0.5)
+            )  # activation is never negative
+            one = shown(similarity, **{part: scale})
         else:
             one = shown(similarity, taken=evidence(column, signal), is_known=column == 0)
         calibrator.learn(one, taken_at(place, 6))
@@ -149,6 +155,62 @@ def test_an_adapter_earns_its_weight_and_only_by_helping(part):
     assert getattr(useless.weights, part) < 0.1
     others = {"micro", "base"} - {part}
     assert all(getattr(helping.weights, other) == 0.0 for other in others)
+
+
+@pytest.mark.parametrize("part", ["similar", "linked"])
+def test_activation_earns_its_weight_by_kind_of_link_and_only_by_helping(part):
+    helping, useless = simulate(part, helps=True), simulate(part, helps=False)
+    other = {"similar": "linked", "linked": "similar"}[part]
+    assert getattr(helping.weights, part) == pytest.approx(0.5, rel=0.35)  # 2.5 of log odds to 5 of similarity
+    assert getattr(helping.gains, part) > 10.0
+    assert getattr(useless.gains, part) < useless.config.gate_nats
+    assert getattr(useless.weights, part) < 0.05
+    for calibrator in (helping, useless):
+        assert (getattr(calibrator.weights, other), getattr(calibrator.gains, other)) == (0.0, 0.0)
+
+
+def test_activation_has_to_pass_the_gate():
+    strict, lax = Calibrator(VoteConfig(gate_nats=1e6)), Calibrator(VoteConfig(gate_nats=0.0))
+    for calibrator in (strict, lax):
+        for _ in range(30):
+            calibrator.learn(shown([0.5, 0.5], linked=[0.0, 1.0]), taken_at(1, 2))
+    assert strict.gains.linked > 1.0
+    assert strict.weights.linked == pytest.approx(0.0, abs=1e-12)
+    assert lax.weights.linked > 0.1
+
+
+def test_activation_is_scored_before_it_is_learned_from_and_not_on_requests_asked_again():
+    calibrator = Calibrator()
+    one = shown([0.5, 0.5, 0.5], similar=[0.0, 1.0, 0.0], linked=[0.0, 0.5, 0.0])
+    calibrator.learn(one, taken_at(1, 3))
+    assert calibrator.gains.similar == calibrator.gains.linked == 0.0
+    calibrator.learn(one, taken_at(1, 3))
+    held = calibrator.gains
+    assert held.similar > 0.0
+    assert held.linked > 0.0
+    calibrator.learn(shown([0.5, 0.5], linked=[0.0, 1.0], is_known=True), taken_at(1, 2))
+    assert (calibrator.gains.similar, calibrator.gains.linked) == (held.similar, held.linked)
+    calibrator.learn(one, taken_at(0, 3))
+    assert calibrator.gains.similar < held.similar
+    assert calibrator.gains.linked < held.linked
+
+
+def test_a_list_that_knows_nothing_of_links_is_one_that_none_reached():
+    one, other = Calibrator(), Calibrator()
+    one.learn(shown([0.5, 0.4]), taken_at(1, 2))
+    other.learn(shown([0.5, 0.4], similar=[0.0, 0.0], linked=[0.0, 0.0]), taken_at(1, 2))
+    assert digest(one.state()) == digest(other.state())
+
+
+def test_what_is_believed_of_activation_comes_back():
+    calibrator = simulate("linked", helps=True, lists=60)
+    calibrator.learn(shown([0.5, 0.4], similar=[0.3, 0.0], linked=[0.0, 0.9]), taken_at(1, 2), key=7)
+    again = Calibrator.from_state(calibrator.state())
+    assert again.gains == calibrator.gains
+    assert (again.weights.similar, again.weights.linked) == (calibrator.weights.similar, calibrator.weights.linked)
+    assert again.amend(taken_at(0, 2), key=7)
+    assert calibrator.amend(taken_at(0, 2), key=7)
+    assert digest(again.state()) == digest(calibrator.state())
 
 
 def test_neighbours_earn_their_reach_and_only_by_helping():
@@ -194,11 +256,12 @@ def test_parts_are_scored_before_they_are_learned_from():
 
 def test_repeats_are_no_evidence_for_what_reaches_beyond_them():
     calibrator = Calibrator()
-    one = shown([0.5, 0.5], micro=[0.0, 0.3], base=[0.0, 0.3], taken=evidence(4, [0.0, 1.0]), is_known=True)
+    parts = {name: [0.0, 0.3] for name in ("micro", "base", "similar", "linked")}
+    one = shown([0.5, 0.5], **parts, taken=evidence(4, [0.0, 1.0]), is_known=True)
     for _ in range(50):
         calibrator.learn(one, taken_at(1, 2))
     gains = calibrator.gains
-    assert gains.reach == gains.micro == gains.base == 0.0
+    assert gains.reach == gains.micro == gains.base == gains.similar == gains.linked == 0.0
 
 
 def test_no_part_ever_counts_against_its_meaning():
@@ -207,12 +270,15 @@ def test_no_part_ever_counts_against_its_meaning():
     for _ in range(200):  # what was taken before is now what is avoided
         signal = rng.integers(0, 2, 6).astype(np.float32)
         place = choice(rng, -3.0 * signal)
-        one = shown(rng.uniform(0.3, 0.7, 6), taken=evidence(0, signal), passed=evidence(0, 1.0 - signal), micro=signal)
+        parts = {"micro": signal, "similar": signal, "linked": signal}
+        one = shown(rng.uniform(0.3, 0.7, 6), taken=evidence(0, signal), passed=evidence(0, 1.0 - signal), **parts)
         calibrator.learn(one, taken_at(place, 6))
     weights = calibrator.weights
     assert weights.taken >= 0.0
     assert weights.passed >= 0.0
     assert weights.micro >= 0.0
+    assert weights.similar >= 0.0
+    assert weights.linked >= 0.0
     assert (weights.reach >= 0.0).all()
     assert (weights.reach <= 1.0).all()
 

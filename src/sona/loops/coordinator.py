@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sona.adapters.micro_lora import MicroLoRA
 from sona.adapters.signal import RunningBaseline
 from sona.config import BackgroundConfig, DeepSettings, GraphConfig, InstantConfig, ScheduleConfig
-from sona.errors import DimensionMismatch, SonaError
+from sona.errors import DimensionMismatch, SonaError, StoreError
 from sona.loops.adapters import Adapters, LoopCheckpoint, require_one_size
 from sona.loops.background import BackgroundChange, BackgroundLoop, BackgroundResult
 from sona.loops.cycle import Cycle
@@ -358,6 +358,8 @@ class LoopCoordinator:
             schedule=Schedule.from_state(state.child("schedule"), schedule or ScheduleConfig(), *intervals),
         )
         require_one_size(coordinator.instant.micro, background.in_force)
+        if coordinator.associations.graph.hidden_dim != coordinator.instant.micro.hidden_dim:
+            raise StoreError("saved state: the memory graph is of another width than the adapters")
         coordinator.deep.take_over(state.child("deep"))
         coordinator._usual = state.number("usual")
         return coordinator
