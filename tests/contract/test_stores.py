@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sona.errors import InvalidValue, StateError, StoreError
-from sona.stores import Event, MemoryStore, Snapshot, SqliteStore, Store, VersionRecord, blob_digest
+from sona.stores import Event, MemoryStore, Snapshot, SqliteStore, Store, blob_digest
 
 BLOBS = (b"", b"one", b"two" * 500, b"three" * 3000)
 SUBJECTS = (None, "ann", "bo\u00e9", "lone \ud800")
@@ -60,15 +60,11 @@ def snapshot(seq: int, data: bytes = b"state") -> Snapshot:
     return Snapshot(seq, 2.0, f"digest {seq}", data)
 
 
-def record(number: int) -> VersionRecord:
-    return VersionRecord(number, None, "abc", 1.5, 3, 7, {"lift": 0.25, "why": "\u00e9", "deep": [1, {"x": None}]}, "b")
-
-
 # -- the log -------------------------------------------------------------------------------------------------------
 
 
 def test_a_new_store_is_empty(store):
-    assert (seqs(store), store.last_seq, store.whole_after, store.versions()) == ([], 0, 0, ())
+    assert (seqs(store), store.last_seq, store.whole_after) == ([], 0, 0)
     assert store.snapshot() is None
     assert store.setting("x") is None
     assert (store.metrics().queued, store.metrics().written, store.metrics().last_error) == (0, 0, None)
@@ -210,7 +206,7 @@ def test_a_state_from_before_a_hole_is_never_given_out_again(store):
         store.snapshot(until=2)
 
 
-# -- snapshots, versions, settings ---------------------------------------------------------------------------------
+# -- snapshots, settings -------------------------------------------------------------------------------------------
 
 
 def test_the_last_two_snapshots_are_kept(store):
@@ -233,14 +229,6 @@ def test_a_snapshot_ahead_of_the_log_closes_what_the_log_lacks(store):
     assert (store.last_seq, store.whole_after) == (8, 8)
     with pytest.raises(InvalidValue):
         store.append(8, lambda: event(8), is_acknowledged=True)
-
-
-def test_versions_come_back_by_id_and_the_last_of_an_id_counts(store):
-    for number in (3, 1, 2):
-        store.put_version(record(number))
-    changed = replace(record(2), parent=1, reason="other", summary={})
-    store.put_version(changed)
-    assert store.versions() == (record(1), changed, record(3))
 
 
 def test_settings_come_back_and_the_last_counts(store):
@@ -347,13 +335,11 @@ def test_erased_events_are_gone_and_others_changed_or_as_they_were(store):
         one = event(seq, b"%d" % seq, blobs=(BLOBS[1], b"own %d" % seq))
         store.append(seq, partial(lambda one: one, one), is_acknowledged=False)
     store.put_snapshot(snapshot(6))
-    store.put_version(record(1))
-    store.put_version(record(2))
     changed = event(4, b"less", "ann", (b"new",))
-    store.erase([2, 3, 6, 77], [changed], snapshot(6, b"after"), [record(2)])
+    store.erase([2, 3, 6, 77], [changed], snapshot(6, b"after"))
     assert [(entry.seq, entry.body) for entry in store.events()] == [(1, b"1"), (4, b"less"), (5, b"5")]
     assert [plain(entry) for entry in store.events(subject="ann")] == [plain(changed)]
-    assert (store.snapshot().data, store.snapshot(until=5), store.versions()) == (b"after", None, (record(2),))
+    assert (store.snapshot().data, store.snapshot(until=5)) == (b"after", None)
     assert (store.last_seq, store.whole_after) == (6, 0)
     for data in (b"own 2", b"own 3", b"own 4", b"own 6"):
         with pytest.raises(StoreError):
@@ -370,7 +356,7 @@ def test_an_event_read_back_may_take_its_own_place(store):
     store.append(1, lambda: event(1, b"old", blobs=(b"kept", b"dropped")), is_acknowledged=True)
     (read,) = store.events()
     kept = {digest: data for digest, data in read.blobs.items() if data == b"kept"}
-    store.erase([], [replace(read, body=b"new", blobs=kept)], snapshot(1), [])
+    store.erase([], [replace(read, body=b"new", blobs=kept)], snapshot(1))
     assert [(entry.body, dict(entry.blobs)) for entry in store.events()] == [(b"new", kept)]
 
 
@@ -379,7 +365,7 @@ def test_erasing_closes_a_hole_that_its_snapshot_holds(store):
     store.append(2, broken, is_acknowledged=True)
     with pytest.raises(StoreError):
         store.wait(2)
-    store.erase([1], [], snapshot(2), [])
+    store.erase([1], [], snapshot(2))
     assert (store.last_seq, store.whole_after) == (2, 2)
     put(store, 3)
     assert seqs(store) == [3]
@@ -393,7 +379,7 @@ def test_an_erasure_that_does_not_fit_the_log_changes_nothing(store, gone, repla
     put(store, 1, 2, 3)
     store.put_snapshot(snapshot(2))
     with pytest.raises(InvalidValue):
-        store.erase(gone, replaced, snapshot(at), [])
+        store.erase(gone, replaced, snapshot(at))
     assert (seqs(store), store.snapshot().seq) == ([1, 2, 3], 2)
 
 
@@ -411,13 +397,11 @@ def test_a_closed_store_refuses_every_call(store):
         lambda: store.blob(b"x"),
         lambda: store.put_snapshot(snapshot(1)),
         store.snapshot,
-        lambda: store.put_version(record(1)),
-        store.versions,
         lambda: store.setting("x"),
         lambda: store.set_setting("x", "y"),
         lambda: store.lease("x", "y", now=0.0, until=1.0),
         lambda: store.release("x", "y"),
-        lambda: store.erase([], [], snapshot(1), []),
+        lambda: store.erase([], [], snapshot(1)),
         store.flush,
         lambda: store.last_seq,
         lambda: store.whole_after,
@@ -501,11 +485,6 @@ class Alike(RuleBasedStateMachine):
         if outcomes[0] is None and at == self.seq:
             self.has_hole = False
 
-    @rule(number=st.integers(0, 3), score=st.floats(allow_nan=False))
-    def put_version(self, number, score):
-        for store in self.both:
-            store.put_version(replace(record(number), summary={"score": score}))
-
     @rule(name=st.sampled_from("ab"), value=st.text(max_size=5))
     def set_setting(self, name, value):
         for store in self.both:
@@ -533,7 +512,7 @@ class Alike(RuleBasedStateMachine):
         gone = [seq for seq in there if pick.random() < 0.3]
         changed = [event(seq, b"new", None, tuple(blobs)) for seq in there if seq not in gone and pick.random() < 0.2]
         new = Snapshot(max(0, self.seq - back), 1.0, "e", b"erased")
-        outcomes = [self.outcome(store.erase, gone, changed, new, [record(9)]) for store in self.both]
+        outcomes = [self.outcome(store.erase, gone, changed, new) for store in self.both]
         assert outcomes[0] == outcomes[1]
         if outcomes[0] is None and back == 0:
             self.has_hole = False
@@ -555,7 +534,7 @@ class Alike(RuleBasedStateMachine):
     @invariant()
     def they_hold_the_same(self):
         def held(store: Store) -> object:
-            return [plain(entry) for entry in store.events()], store.versions(), store.last_seq, store.whole_after
+            return [plain(entry) for entry in store.events()], store.last_seq, store.whole_after
 
         assert held(self.memory) == held(self.sqlite)
         for until in (None, self.seq - 1):

@@ -66,7 +66,7 @@ def killed(database):
             connection.execute("VACUUM")
     os.kill(os.getpid(), signal.SIGKILL)
 module.is_wiped = killed
-store.erase([seq for seq in range(1, store.last_seq + 1) if seq % 2], [], Snapshot(store.last_seq, 1.0, "d", b""), [])
+store.erase([seq for seq in range(1, store.last_seq + 1) if seq % 2], [], Snapshot(store.last_seq, 1.0, "d", b""))
 """
 FULL = """
 import resource, signal

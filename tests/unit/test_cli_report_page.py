@@ -11,12 +11,12 @@ from sona.cli.report_page import Audit, page, sentence, write_page
 from sona.config import GuardConfig
 from sona.engine import SonaEngine
 from sona.engine.events import Decided
+from sona.engine.versions import VersionRecord
 from sona.errors import StoreError
 from sona.guard.comparison import Lift
 from sona.guard.guard import Guard, Observation
 from sona.guard.holdout import Arm
 from sona.guard.report import Verdict
-from sona.stores import VersionRecord
 
 VOID = {"meta"}  # of the rest, what is empty closes itself
 

@@ -7,7 +7,7 @@ import pytest
 
 from sona.config import PatternConfig, SonaConfig
 from sona.engine.learner import Learner
-from sona.engine.versions import Versions, difference, summary_of
+from sona.engine.versions import VersionRecord, Versions, difference, summary_of
 from sona.errors import InvalidValue, StoreError
 from sona.loops.background import BackgroundResult
 from sona.state import State, digest
@@ -16,6 +16,7 @@ from sona.types import QueryTrajectory, TrajectoryStep
 D = 4
 CONFIG = SonaConfig(hidden_dim=D, patterns=PatternConfig(min_cluster_size=2))
 ITEMS = np.random.default_rng(0).normal(size=(6, D)).astype(np.float32)
+GOOD = {"id": 0, "parent": None, "digest": "", "at": 0.0, "seq": 0, "trajectories": 0, "summary": {}, "reason": ""}
 
 
 def committed(learner: Learner, versions: Versions, number: int) -> BackgroundResult:
@@ -36,6 +37,13 @@ def lived(count: int) -> tuple[Learner, Versions, list[bytes]]:
         committed(learner, versions, number)
         answers.append(learner.adapt(ITEMS).tobytes())
     return learner, versions, answers
+
+
+@pytest.mark.parametrize("change", [{"id": -1}, {"parent": -1}, {"at": None}, {"seq": -1}, {"trajectories": 0.5}])
+def test_a_version_out_of_range_is_refused(change):
+    VersionRecord(**GOOD)
+    with pytest.raises(InvalidValue):
+        VersionRecord(**{**GOOD, **change})
 
 
 def test_a_version_knows_its_parent_its_place_and_what_it_was_made_of():
@@ -150,6 +158,7 @@ def test_versions_come_back_bit_for_bit_and_answer_as_then():
     ("name", "wrong"),
     [
         ("listed", [{"id": 1}]),
+        ("listed", [{**GOOD, "trajectories": -1}]),
         ("listed", [{"unknown": 1}]),
         ("listed", [5]),
         ("decisions", [{"at": 1.0}]),

@@ -22,7 +22,7 @@ def tables(connection):
 
 def test_a_new_file_gets_all_tables_its_owner_and_its_version(connection):
     migrate(connection)
-    assert tables(connection) == {"events", "blobs", "snapshots", "versions", "settings", "ledger"}
+    assert tables(connection) == {"events", "blobs", "snapshots", "settings", "ledger"}
     assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
     assert schema_version(connection) == SCHEMA_VERSION == len(MIGRATIONS)
 

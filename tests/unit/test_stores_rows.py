@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sona.errors import InvalidValue, StoreError
+from sona.errors import StoreError
 from sona.stores.rows import (
     Ledger,
     StoredBlobs,
@@ -21,11 +21,9 @@ from sona.stores.rows import (
     sealed,
     snapshot_of,
     snapshot_row,
-    version_of,
-    version_row,
     write_ledger,
 )
-from sona.stores.store import Event, Snapshot, VersionRecord, blob_digest
+from sona.stores.store import Event, Snapshot, blob_digest
 
 CELLS = st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text() | st.binary()
 
@@ -95,33 +93,14 @@ def test_a_row_that_no_store_would_write_is_refused_though_its_checksum_is_right
     for snapshot in ((-1, 1.0, "d", b""), (1, 1.0, "d", "data")):
         with pytest.raises(StoreError, match="damaged"):
             snapshot_of((*snapshot, checksum(snapshot)))
-    version = (1, None, "d", 1.0, 2, 3, "{", "r")
-    with pytest.raises(StoreError, match="damaged"):
-        version_of((*version, checksum(version)))
 
 
-def test_snapshots_and_versions_come_back_and_are_refused_when_changed():
-    snapshot, record = (
-        Snapshot(5, 2.5, "d", b"data"),
-        VersionRecord(1, 0, "d", 1.5, 9, 2, {"a": [1, None, "\ud800"]}, "why"),
-    )
-    row = snapshot_row(snapshot)
+def test_a_snapshot_comes_back_and_is_refused_when_changed():
+    row = snapshot_row(Snapshot(5, 2.5, "d", b"data"))
     back = snapshot_of((*row[:2], "d", *row[3:]))
     assert (back.seq, back.at, back.digest, back.data) == (5, 2.5, "d", b"data")
     with pytest.raises(StoreError, match="snapshot 5 is damaged"):
         snapshot_of((*row[:2], "e", *row[3:]))
-    cells = [
-        cell.decode("utf-8", "surrogatepass") if place in {2, 6, 7} else cell
-        for place, cell in enumerate(version_row(record))
-    ]
-    assert version_of(cells) == record
-    with pytest.raises(StoreError, match="version 1 is damaged"):
-        version_of([*cells[:4], 10, *cells[5:]])
-
-
-def test_a_summary_that_is_not_plain_is_refused():
-    with pytest.raises(InvalidValue, match="summary of version 1"):
-        version_row(VersionRecord(1, None, "", 0.0, 0, 0, {"x": object()}, ""))  # type: ignore[dict-item]
 
 
 def test_the_ledger_comes_back_and_is_refused_when_changed():

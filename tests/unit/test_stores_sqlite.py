@@ -18,7 +18,7 @@ import pytest
 
 from sona.errors import ConfigError, InvalidValue, StateError, StoreError
 from sona.state import State, write_state
-from sona.stores import Event, MemoryStore, Snapshot, SqliteStore, VersionRecord, blob_digest, erasure, is_store
+from sona.stores import Event, MemoryStore, Snapshot, SqliteStore, blob_digest, erasure, is_store
 from sona.stores import database as files
 from sona.stores import sqlite as module
 from sona.stores.migrations import SCHEMA_VERSION
@@ -46,7 +46,6 @@ def filled(path: Path, count: int = 40) -> list[tuple[int, bytes]]:
             store, *(event(seq, b"%d" % seq * 60, "ann", (b"blob %d" % (seq % 7) * 30,)) for seq in range(1, count + 1))
         )
         store.put_snapshot(Snapshot(max(0, count - 5), 1.0, "d", KILOBYTE))
-        store.put_version(VersionRecord(1, None, "d", 1.0, 5, 3, {"lift": 0.1}, "r"))
         store.set_setting("config", "{}")
         return bodies(store)
 
@@ -57,7 +56,7 @@ def everything(store: SqliteStore) -> object:
         (one.seq, one.kind, one.at, one.subject, one.trajectory_id, one.body, dict(one.blobs)) for one in store.events()
     ]
     held = None if snapshot is None else (snapshot.seq, snapshot.at, snapshot.digest, snapshot.data)
-    return events, held, store.versions(), store.setting("config"), store.last_seq, store.whole_after
+    return events, held, store.setting("config"), store.last_seq, store.whole_after
 
 
 def raw(folder: Path) -> bytes:
@@ -80,7 +79,7 @@ def test_the_end_of_the_log_is_known_though_only_a_snapshot_holds_it(tmp_path):
     with closing(SqliteStore(tmp_path / "log")) as store:
         put(store, event(1), event(2))
         store.put_snapshot(Snapshot(9, 1.0, "d", b""))
-        store.erase([2], [], Snapshot(9, 1.0, "d", b""), [])
+        store.erase([2], [], Snapshot(9, 1.0, "d", b""))
     with closing(SqliteStore(tmp_path / "log")) as store:
         assert (store.last_seq, store.whole_after) == (9, 9)
 
@@ -256,9 +255,8 @@ def test_a_reader_reads_beside_a_writer_and_may_write_nothing(tmp_path):
             lambda: reader.append(42, lambda: event(42), is_acknowledged=True),
             lambda: reader.wait(41),
             lambda: reader.put_snapshot(Snapshot(41, 1.0, "", b"")),
-            lambda: reader.put_version(VersionRecord(2, None, "", 0.0, 0, 0, {}, "")),
             lambda: reader.set_setting("a", "b"),
-            lambda: reader.erase([], [], Snapshot(41, 1.0, "", b""), []),
+            lambda: reader.erase([], [], Snapshot(41, 1.0, "", b"")),
         ):
             with pytest.raises(StoreError, match="read-only"):
                 call()
@@ -437,7 +435,6 @@ def test_a_file_cut_short_is_refused_and_stays_as_it_is(tmp_path, length):
         "UPDATE events SET seq = 41 WHERE seq = 3",
         "UPDATE blobs SET data = x'00'",
         "DELETE FROM blobs",
-        "UPDATE versions SET digest = 'other'",
         "UPDATE settings SET value = 'other'",
         "DROP TABLE snapshots",
     ],
@@ -520,7 +517,6 @@ def with_secrets(path: Path) -> tuple[SqliteStore, list[int]]:
         put(store, event(seq, word * length, subject, (word * length + b"blob", b"shared" * 50)))
         if seq % 30 == 0:
             store.put_snapshot(Snapshot(seq, 1.0, "d", secret(seq) * 2000))
-            store.put_version(VersionRecord(seq, None, "d", 1.0, seq, 1, {"text": secret(seq).decode()}, "r"))
     return store, gone
 
 
@@ -529,7 +525,7 @@ def test_nothing_of_what_was_erased_is_in_any_file(tmp_path):
     assert all(secret(seq) in raw(tmp_path) for seq in gone)
     old = (b"open-1-", b"open-4-" * 20)
     changed = event(4, b"less", None, (b"shared" * 50,))
-    store.erase(gone, [changed], Snapshot(90, 2.0, "d", b"without"), [])
+    store.erase(gone, [changed], Snapshot(90, 2.0, "d", b"without"))
     for content in (raw(tmp_path), *(path.read_bytes() for path in tmp_path.iterdir())):
         assert b"secret" not in content
         assert old[1] not in content
@@ -564,7 +560,7 @@ def test_wiping_that_was_cut_off_is_finished_by_the_next_opening(tmp_path, at, m
         return wipe(database)
 
     monkeypatch.setattr(module, "is_wiped", killed)
-    store.erase(gone, [], Snapshot(90, 2.0, "d", b"without"), [])
+    store.erase(gone, [], Snapshot(90, 2.0, "d", b"without"))
     monkeypatch.undo()
     store.close()
     assert b"secret" in raw(tmp_path / "killed")
@@ -584,9 +580,9 @@ def test_a_reader_in_the_middle_of_reading_keeps_erasing_off(tmp_path):
         reader.execute("SELECT count(*) FROM events").fetchone()
         put(store, event(91))
         with pytest.raises(StoreError, match="read by another program"):
-            store.erase(gone, [], Snapshot(91, 2.0, "d", b"without"), [])
+            store.erase(gone, [], Snapshot(91, 2.0, "d", b"without"))
     assert bodies(store)[:-1] == before
-    store.erase(gone, [], Snapshot(91, 2.0, "d", b"without"), [])
+    store.erase(gone, [], Snapshot(91, 2.0, "d", b"without"))
     assert b"secret" not in raw(tmp_path)
     store.close()
 
@@ -602,7 +598,7 @@ def test_wiping_that_a_reader_hinders_is_said_and_finished_later(tmp_path, monke
         reader.execute("SELECT count(*) FROM events").fetchone()
 
     monkeypatch.setattr(module, "wait_until_free", read_now)
-    store.erase(gone, [], Snapshot(90, 2.0, "d", b"without"), [])
+    store.erase(gone, [], Snapshot(90, 2.0, "d", b"without"))
     assert store.metrics().is_wiping
     assert "may still be in the file" in caplog.text
     assert [seq for seq, _ in bodies(store)] == [seq for seq in range(1, 91) if seq not in gone]
@@ -624,7 +620,7 @@ def test_an_erasure_that_cannot_be_written_changes_nothing(tmp_path):
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreError, match="no room is left"):
-        store.erase(gone, [], Snapshot(90, 2.0, "d", bytes(5_000_000)), [])
+        store.erase(gone, [], Snapshot(90, 2.0, "d", bytes(5_000_000)))
     assert everything(store) == before
     assert not store.metrics().is_wiping
     store.close()
@@ -634,7 +630,7 @@ def test_an_erasure_needs_the_state_after_the_last_event(tmp_path):
     with closing(SqliteStore(tmp_path / "log")) as store:
         put(store, event(1), event(2))
         with pytest.raises(InvalidValue, match="after the last event, 2"):
-            store.erase([1], [], Snapshot(1, 1.0, "", b""), [])
+            store.erase([1], [], Snapshot(1, 1.0, "", b""))
 
 
 def test_the_file_and_the_memory_agree_on_a_log_of_mixed_sizes(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from sona.errors import InvalidValue
 from sona.stores import store as module
-from sona.stores.store import Event, Snapshot, VersionRecord, blob_digest
+from sona.stores.store import Event, Snapshot, blob_digest
 
 
 def test_the_digest_is_blake2b():
@@ -54,11 +54,3 @@ def test_what_is_longer_than_a_row_may_be_is_refused():
 def test_a_snapshot_out_of_range_is_refused(change):
     with pytest.raises(InvalidValue):
         Snapshot(**{"seq": 0, "at": 0.0, "digest": "", "data": b"", **change})
-
-
-@pytest.mark.parametrize("change", [{"id": -1}, {"parent": -1}, {"at": None}, {"seq": -1}, {"trajectories": 0.5}])
-def test_a_version_out_of_range_is_refused(change):
-    good = {"id": 0, "parent": None, "digest": "", "at": 0.0, "seq": 0, "trajectories": 0, "summary": {}, "reason": ""}
-    VersionRecord(**good)
-    with pytest.raises(InvalidValue):
-        VersionRecord(**{**good, **change})

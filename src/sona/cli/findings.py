@@ -13,10 +13,9 @@ from sona.engine.accountable import Replay
 from sona.engine.events import Decided, Serving
 from sona.engine.explain import Explanation
 from sona.engine.forgetting import Forgotten
-from sona.engine.versions import Difference
+from sona.engine.versions import Difference, VersionRecord
 from sona.guard.holdout import Arm
 from sona.guard.report import Report
-from sona.stores import VersionRecord
 
 MODES = {
     "off": "answers are frozen, and nothing is learned",
@@ -103,9 +102,9 @@ def explanation(found: Explanation) -> None:
     """Show what each source owed its score to, and which past requests voted."""
     asked = "a request without words" if found.text is None else f"“{excerpt(found.text)}”"
     say(f"{asked}{'' if found.subject is None else f', asked by {found.subject}'}", served(found.serving), "")
-    rows = table("source", "similarity", "micro", "base", "votes", "score", "earned")
+    rows = table("source", "similarity", "micro", "base", "votes", "links", "score", "earned")
     for item in found.items:
-        parts = (f"{part:+.3f}" for part in (item.micro, item.base, item.votes))
+        parts = (f"{part:+.3f}" for part in (item.micro, item.base, item.votes, item.links))
         earned = "-" if item.reward is None else f"{item.reward:g}"
         rows.add_row(printable(item.item), f"{item.similarity:.3f}", *parts, f"{item.score:.3f}", earned)
     print_table(rows)

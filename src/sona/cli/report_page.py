@@ -13,12 +13,13 @@ from sona.cli.report_chart import curve, number, whisker
 from sona.cli.report_style import STYLE
 from sona.engine import SonaEngine
 from sona.engine.events import Decided
+from sona.engine.versions import VersionRecord
 from sona.errors import StoreError
 from sona.guard.by_pattern import PatternLift
 from sona.guard.offpolicy import Estimate
 from sona.guard.report import ArmReport, Report, Verdict
 from sona.state import replace_file
-from sona.stores import VersionRecord, is_store
+from sona.stores import is_store
 
 _ROWS = 20  # versions and decisions shown, the latest
 

@@ -15,12 +15,12 @@ from sona.engine.events import Decided, ModeSet, Noted, Reembedded, RolledBack
 from sona.engine.journal import decoded, read_machine, replay
 from sona.engine.learner import Learner
 from sona.engine.machine import Machine
-from sona.engine.versions import Difference, difference, summary_of
+from sona.engine.versions import Difference, VersionRecord, difference, summary_of
 from sona.engine.words import Words
 from sona.errors import InvalidValue, StateError
 from sona.guard.report import Report
 from sona.state import digest
-from sona.stores.store import Store, VersionRecord
+from sona.stores.store import Store
 from sona.text.embed import Embedder, EmbedFunction, Encoder
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class Accountable(Durable):
                 store.flush()
                 machine.replay(decoded(machine, log.filtered(store.events(after=seq)), store))
                 snapshot = self._journal.snapshot(machine, self._clock())
-                store.erase(log.erased, log.replaced, snapshot, ())
+                store.erase(log.erased, log.replaced, snapshot)
                 self._journal.rewritten(snapshot)
                 last_id = self._machine.intake.ids.last
                 self._machine, self._recent = machine, None

@@ -8,16 +8,54 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from sona.checks import finite, whole
 from sona.engine.events import Decided
 from sona.engine.learner import Learner, LearnerCheckpoint
 from sona.errors import InvalidValue, StoreError
 from sona.loops.background import BackgroundResult
 from sona.state import Plain, State, digest
-from sona.stores.store import VersionRecord
+from sona.types import LARGEST_ID
 
 _KEPT = 3  # versions whose whole state is kept to go back to; the untrained one can always be made again
 _LISTED = 1000
 _DECISIONS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """One committed state of everything learned.
+
+    Args:
+        id: Its number.
+        parent: The version it came from.
+        digest: Digest of its state.
+        at: Seconds since the epoch.
+        seq: The event that committed it.
+        trajectories: Trajectories it was learned from.
+        summary: Scores and other plain values, by name.
+        reason: Why it was made.
+
+    Raises:
+        InvalidValue: a number out of range.
+    """
+
+    id: int
+    parent: int | None
+    digest: str
+    at: float
+    seq: int
+    trajectories: int
+    summary: Mapping[str, Plain]
+    reason: str
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range."""
+        whole(self.id, "version id", 0, LARGEST_ID)
+        if self.parent is not None:
+            whole(self.parent, "parent", 0, LARGEST_ID)
+        object.__setattr__(self, "at", finite(self.at, "at"))
+        whole(self.seq, "seq", 0, LARGEST_ID)
+        whole(self.trajectories, "trajectories", 0, LARGEST_ID)
 
 
 class Versions:
@@ -164,7 +202,7 @@ class Versions:
 def _version(plain: Plain) -> VersionRecord:
     try:
         return VersionRecord(**plain)  # type: ignore[arg-type]
-    except TypeError as error:
+    except (InvalidValue, TypeError) as error:
         raise StoreError(f"saved state: a version is damaged: {error}") from error
 
 

@@ -6,7 +6,7 @@ SQLite is imported when it is asked for, so that `import sona` stays quick.
 from typing import TYPE_CHECKING
 
 from sona.stores.memory import MemoryStore
-from sona.stores.store import Durability, Event, Snapshot, Store, StoreMetrics, VersionRecord, blob_digest
+from sona.stores.store import Durability, Event, Snapshot, Store, StoreMetrics, blob_digest
 
 if TYPE_CHECKING:
     from sona.stores.sqlite import SqliteStore, is_store
@@ -19,7 +19,6 @@ __all__ = [
     "SqliteStore",
     "Store",
     "StoreMetrics",
-    "VersionRecord",
     "blob_digest",
     "is_store",
 ]

@@ -10,21 +10,17 @@ from dataclasses import replace
 
 from sona.errors import StoreError
 from sona.stores.database import Database
-from sona.stores.rows import Cell, event_row, read_ledger, snapshot_row, version_row, write_ledger
+from sona.stores.rows import Cell, event_row, read_ledger, snapshot_row, write_ledger
 from sona.stores.rules import require_erasable
-from sona.stores.store import DIGEST_BYTES, Event, Snapshot, VersionRecord
-from sona.stores.tables import INSERT_BLOB, INSERT_SNAPSHOT, INSERT_VERSION, SELECT_SEQ
+from sona.stores.store import DIGEST_BYTES, Event, Snapshot
+from sona.stores.tables import INSERT_BLOB, INSERT_SNAPSHOT, SELECT_SEQ
 
 _PAUSE_S = 0.02
 _log = logging.getLogger("sona")
 
 
 def erase_rows(
-    connection: sqlite3.Connection,
-    seqs: Collection[int],
-    replaced: Collection[Event],
-    snapshot: Snapshot,
-    versions: Collection[VersionRecord],
+    connection: sqlite3.Connection, seqs: Collection[int], replaced: Collection[Event], snapshot: Snapshot
 ) -> None:
     """Delete and replace within a transaction, and mark the file as not yet wiped.
 
@@ -40,8 +36,6 @@ def erase_rows(
     _drop_unreferred(connection)
     connection.execute("DELETE FROM snapshots")
     connection.execute(INSERT_SNAPSHOT, snapshot_row(snapshot))
-    connection.execute("DELETE FROM versions")
-    connection.executemany(INSERT_VERSION, [version_row(record) for record in versions])
     events = ledger.events - max(deleted, 0)
     write_ledger(connection, replace(ledger, events=events, is_wiping=True).after_snapshot(snapshot.seq))
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from sona.errors import StateError, StoreError
 from sona.stores.lease import Lease, asked_for, may_have
 from sona.stores.rules import made, require_erasable, require_later, require_newest
-from sona.stores.store import Event, Snapshot, StoreMetrics, VersionRecord
+from sona.stores.store import Event, Snapshot, StoreMetrics
 
 _log = logging.getLogger("sona")
 
@@ -31,7 +31,6 @@ class MemoryStore:
         self._events: dict[int, Event] = {}
         self._blobs: dict[bytes, bytes] = {}
         self._snapshots: tuple[Snapshot, ...] = ()
-        self._versions: dict[int, VersionRecord] = {}
         self._settings: dict[str, str] = {}
         self._leases: dict[str, Lease] = {}
         self._last_seq = self._whole_after = 0
@@ -163,18 +162,6 @@ class MemoryStore:
                 raise StoreError(f"no state before event {self._whole_after} can be rebuilt: the log has a hole there")
             return kept[-1] if kept else None
 
-    def put_version(self, record: VersionRecord) -> None:
-        """Keep a version's record, in place of an earlier one of the same id."""
-        with self._lock:
-            self._require_open()
-            self._versions[record.id] = record
-
-    def versions(self) -> tuple[VersionRecord, ...]:
-        """Return the records of versions by id."""
-        with self._lock:
-            self._require_open()
-            return tuple(self._versions[number] for number in sorted(self._versions))
-
     def setting(self, name: str) -> str | None:
         """Return a small value kept under `name`, None when there is none."""
         with self._lock:
@@ -209,13 +196,7 @@ class MemoryStore:
             if kept is not None and kept.holder == holder:
                 del self._leases[task]
 
-    def erase(
-        self,
-        seqs: Collection[int],
-        replaced: Collection[Event],
-        snapshot: Snapshot,
-        versions: Collection[VersionRecord],
-    ) -> None:
+    def erase(self, seqs: Collection[int], replaced: Collection[Event], snapshot: Snapshot) -> None:
         """Forget events, all at once or not at all, and blobs that nothing refers to any more.
 
         Raises:
@@ -228,7 +209,7 @@ class MemoryStore:
             changed = {event.seq: self._shared(event) for event in replaced}
             self._events = {seq: changed.get(seq, event) for seq, event in self._events.items() if seq not in gone}
             self._blobs = {digest: data for event in self._events.values() for digest, data in event.blobs.items()}
-            self._snapshots, self._versions = (snapshot,), {record.id: record for record in versions}
+            self._snapshots = (snapshot,)
             self._go_on_after(snapshot.seq)
 
     def metrics(self) -> StoreMetrics:

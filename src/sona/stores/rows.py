@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from sona.errors import InvalidValue, StoreError
-from sona.stores.store import DIGEST_BYTES, Event, Snapshot, VersionRecord
+from sona.stores.store import DIGEST_BYTES, Event, Snapshot
 
 Cell: TypeAlias = int | float | str | bytes | None
 Row: TypeAlias = tuple[Cell, ...]
@@ -121,7 +120,7 @@ def event_of(row: Sequence[Cell], read: Callable[[bytes], bytes]) -> Event:
         raise StoreError(f"event {row[0]!r} is damaged: {error}") from error
 
 
-# -- snapshots and versions --------------------------------------------------------------------------------------------
+# -- snapshots ---------------------------------------------------------------------------------------------------------
 
 
 def snapshot_row(snapshot: Snapshot) -> Row:
@@ -135,29 +134,6 @@ def snapshot_of(row: Sequence[Cell]) -> Snapshot:
         return Snapshot(*opened(row, f"snapshot {row[0]!r}"))  # type: ignore[arg-type]
     except (InvalidValue, TypeError) as error:
         raise StoreError(f"snapshot {row[0]!r} is damaged: {error}") from error
-
-
-def version_row(record: VersionRecord) -> Row:
-    """Return the row of a version.
-
-    Raises:
-        InvalidValue: its summary holds something that is not plain.
-    """
-    try:
-        summary = json.dumps(dict(record.summary), ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidValue(f"summary of version {record.id}: expected plain values ({error})") from error
-    head = (record.id, record.parent, record.digest, float(record.at), record.seq, record.trajectories)
-    return sealed(*head, summary, record.reason)
-
-
-def version_of(row: Sequence[Cell]) -> VersionRecord:
-    """Return the version of a row, or raise StoreError when the row is damaged."""
-    *head, summary, reason = opened(row, f"version {row[0]!r}")
-    try:
-        return VersionRecord(*head, json.loads(str(summary)), reason)  # type: ignore[arg-type, call-arg]
-    except (InvalidValue, TypeError, ValueError) as error:
-        raise StoreError(f"version {row[0]!r} is damaged: {error}") from error
 
 
 # -- the ledger --------------------------------------------------------------------------------------------------------

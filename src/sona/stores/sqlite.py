@@ -22,14 +22,12 @@ from sona.stores.rows import (
     read_ledger,
     snapshot_of,
     snapshot_row,
-    version_of,
-    version_row,
     write_ledger,
 )
 from sona.stores.rules import made, require_erasable, require_newest
 from sona.stores.settings import drop_lease, read_setting, take_lease, write_setting
-from sona.stores.store import Durability, Event, Snapshot, StoreMetrics, VersionRecord, blob_digest
-from sona.stores.tables import INSERT_BLOB, INSERT_EVENT, INSERT_SNAPSHOT, INSERT_VERSION, select_events
+from sona.stores.store import Durability, Event, Snapshot, StoreMetrics, blob_digest
+from sona.stores.tables import INSERT_BLOB, INSERT_EVENT, INSERT_SNAPSHOT, select_events
 from sona.stores.writer import Counts, Linger, Writer
 from sona.types import LARGEST_ID
 
@@ -194,7 +192,7 @@ class SqliteStore:
             raise StoreError(f"{self._database.path} is damaged: the data under {digest.hex()} are others")
         return data
 
-    # -- snapshots and versions ----------------------------------------------------------------------------------------
+    # -- snapshots, settings, leases -----------------------------------------------------------------------------------
 
     def expect_snapshot(self, seq: int) -> None:
         """Say that a snapshot of the state after event `seq` is put next; what comes after it is taken in again."""
@@ -242,19 +240,6 @@ class SqliteStore:
             _log.warning("%s: a snapshot is skipped: %s", self._database.path, error)
             return None
 
-    def put_version(self, record: VersionRecord) -> None:
-        """Keep a version's record, in place of an earlier one of the same id, or raise StoreError."""
-        self._require_writer()
-        row = version_row(record)
-        with self._database.writing() as connection:
-            connection.execute(INSERT_VERSION, row)
-
-    def versions(self) -> tuple[VersionRecord, ...]:
-        """Return the records of versions by id, or raise StoreError when one is damaged."""
-        with self._database.reading() as connection:
-            rows = connection.execute("SELECT * FROM versions ORDER BY id").fetchall()
-        return tuple(version_of(row) for row in rows)
-
     def setting(self, name: str) -> str | None:
         """Return a small value kept under `name`, None when there is none, or raise StoreError."""
         with self._database.reading() as connection:
@@ -285,13 +270,7 @@ class SqliteStore:
 
     # -- erasing -------------------------------------------------------------------------------------------------------
 
-    def erase(
-        self,
-        seqs: Collection[int],
-        replaced: Collection[Event],
-        snapshot: Snapshot,
-        versions: Collection[VersionRecord],
-    ) -> None:
+    def erase(self, seqs: Collection[int], replaced: Collection[Event], snapshot: Snapshot) -> None:
         """Forget events for good, all at once or not at all; no byte of what only they held is left behind.
 
         When the process dies in between, the next opening finishes it. When another program begins to read the file
@@ -301,7 +280,6 @@ class SqliteStore:
             seqs: Events to delete; unknown positions are ignored.
             replaced: Events that take the place of those at their positions, which exist and are not deleted.
             snapshot: The state without what is erased; earlier snapshots go.
-            versions: The records of versions from now on; earlier ones go.
 
         Raises:
             InvalidValue: a replaced event that is not there or is deleted too, or a snapshot before the last event.
@@ -313,7 +291,7 @@ class SqliteStore:
         require_erasable((), (), snapshot, writer.last_seq, ())
         wait_until_free(self._database, self._limit_s)
         with self._database.writing() as connection:
-            erase_rows(connection, gone, replaced, snapshot, versions)
+            erase_rows(connection, gone, replaced, snapshot)
         writer.go_on_after(snapshot.seq)
         self._is_wiping = True
         self._go_on_wiping()

@@ -1,4 +1,4 @@
-"""What a store keeps for an engine: an append-only log, snapshots of the state behind it, and records of versions.
+"""What a store keeps for an engine: an append-only log, and snapshots of the state behind it.
 
 An engine is a deterministic machine over its log, so a snapshot and the events after it give its state again. The
 store does not know what events mean; it knows their order, and that a log with a hole in it gives a wrong state.
@@ -15,7 +15,6 @@ from typing import Protocol
 
 from sona.checks import finite, nonempty_text, whole
 from sona.errors import InvalidValue
-from sona.state import Plain
 from sona.types import LARGEST_ID, require_text_or_none
 
 DIGEST_BYTES = 16
@@ -123,43 +122,6 @@ class Snapshot:
         whole(self.seq, "seq", 0, LARGEST_ID)
         object.__setattr__(self, "at", moment(self.at))
         require_bytes(self.data, "data")
-
-
-@dataclass(frozen=True, slots=True)
-class VersionRecord:
-    """One committed state of everything learned.
-
-    Args:
-        id: Its number.
-        parent: The version it came from.
-        digest: Digest of its state.
-        at: Seconds since the epoch.
-        seq: The event that committed it.
-        trajectories: Trajectories it was learned from.
-        summary: Scores and other plain values, by name.
-        reason: Why it was made.
-
-    Raises:
-        InvalidValue: a number out of range.
-    """
-
-    id: int
-    parent: int | None
-    digest: str
-    at: float
-    seq: int
-    trajectories: int
-    summary: Mapping[str, Plain]
-    reason: str
-
-    def __post_init__(self) -> None:
-        """Refuse what no store can keep."""
-        whole(self.id, "version id", 0, LARGEST_ID)
-        if self.parent is not None:
-            whole(self.parent, "parent", 0, LARGEST_ID)
-        object.__setattr__(self, "at", moment(self.at))
-        whole(self.seq, "seq", 0, LARGEST_ID)
-        whole(self.trajectories, "trajectories", 0, LARGEST_ID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,14 +237,6 @@ class Store(Protocol):
         """
         ...
 
-    def put_version(self, record: VersionRecord) -> None:
-        """Keep a version's record, in place of an earlier one of the same id, or raise StoreError."""
-        ...
-
-    def versions(self) -> tuple[VersionRecord, ...]:
-        """Return the records of versions by id, or raise StoreError when one is damaged."""
-        ...
-
     def setting(self, name: str) -> str | None:
         """Return a small value kept under `name`, None when there is none, or raise StoreError."""
         ...
@@ -313,20 +267,13 @@ class Store(Protocol):
         """Let go of the lease of `task` if `holder` has it, or raise StoreError; another's stays."""
         ...
 
-    def erase(
-        self,
-        seqs: Collection[int],
-        replaced: Collection[Event],
-        snapshot: Snapshot,
-        versions: Collection[VersionRecord],
-    ) -> None:
+    def erase(self, seqs: Collection[int], replaced: Collection[Event], snapshot: Snapshot) -> None:
         """Forget events for good, all at once or not at all; no byte of what only they held is left behind.
 
         Args:
             seqs: Events to delete; unknown positions are ignored.
             replaced: Events that take the place of those at their positions, which exist and are not deleted.
             snapshot: The state without what is erased; earlier snapshots go.
-            versions: The records of versions from now on; earlier ones go.
 
         Raises:
             InvalidValue: a replaced event that is not there or is deleted too, or a snapshot before the last event.
