@@ -54,7 +54,9 @@ def test_the_parts_add_up_to_the_score_that_was_given():
     told = explain(made._machine, ranking.trajectory_id, is_exact=True)
     assert tuple(item.item for item in told.items) == ranking.ids
     for item in told.items:
-        assert item.similarity + item.micro + item.base + item.votes == pytest.approx(item.score, abs=1e-12)
+        assert item.similarity + item.micro + item.base + item.votes + item.links == pytest.approx(
+            item.score, abs=1e-12
+        )
     np.testing.assert_allclose([item.score for item in told.items], ranking.scores, atol=1e-5)
     np.testing.assert_allclose([item.similarity for item in told.items], cosines(ranking.ids), atol=1e-6)
     assert any(item.votes for item in told.items)
@@ -118,3 +120,23 @@ def test_what_nobody_asked_has_no_explanation(store):
         made.explain(999)
     with pytest.raises(UnknownTrajectory):
         explain(SonaEngine()._machine, 1, is_exact=False)
+
+
+def test_what_links_added_is_a_part_of_the_score_that_was_served():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(40, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ids = tuple(f"d{number}" for number in range(40))
+    engine = SonaEngine(SonaConfig(guard=GuardConfig(holdout=0.0, budget=1.0)))
+    for turn in range(300):  # each item helps together with another one
+        wanted = int(rng.integers(40))
+        helped = {ids[wanted], ids[(wanted + 7) % 40]}
+        ranking = engine.rank(vectors[wanted] + 0.35 * rng.normal(size=8), ids, vectors)
+        engine.feedback(ranking.trajectory_id, rewards={name: 1.0 for name in ranking.ids if name in helped})
+        if turn % 100 == 99:
+            engine.background_learn(force=True)
+    assert engine.metrics().graph_weights[1] > 0.0
+    ranking = engine.rank(vectors[3] + 0.1 * rng.normal(size=8), ids, vectors)
+    told = engine.explain(ranking.trajectory_id)
+    assert any(item.links > 0.01 for item in told.items)
+    assert [item.score for item in told.items] == pytest.approx(ranking.scores, abs=1e-5)

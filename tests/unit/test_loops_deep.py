@@ -10,7 +10,8 @@ import pytest
 from sona.config import ConsolidationConfig, DeepConfig, DreamConfig, GraphConfig, PhiConfig
 from sona.errors import InvalidValue, StateError, StoreError
 from sona.loops.deep import DeepLoop
-from sona.loops.deep_cycle import DeepResult, DeepSettings
+from sona.config import DeepSettings
+from sona.loops.deep_cycle import DeepResult
 from sona.memory.associate import AssociativeMemory
 from sona.memory.nodes import EdgeKind
 from sona.memory.votes import Showing

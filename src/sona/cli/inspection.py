@@ -1,4 +1,4 @@
-"""What an engine knows, read from its state: patterns, texts, dreams, the embedder, and the log."""
+"""What an engine knows, read from its state: patterns, dreams, the embedder, and the log."""
 
 from __future__ import annotations
 
@@ -129,19 +129,9 @@ def what_worked(engine: SonaEngine, pattern_ids: Iterable[int]) -> dict[int, str
     return {number: memory for number, memory in found.items() if memory is not None}
 
 
-def texts_by_id(engine: SonaEngine) -> dict[str, str]:
-    """Return the texts that are remembered; items that were only ranked have none."""
-    memories = engine.state().child("machine").child("memories")
-    return dict(zip(memories.texts("ids"), memories.texts("texts"), strict=True))
-
-
 def why_no_memory(engine: SonaEngine) -> str | None:
     """Return in words why the memory graph is empty although something is remembered; None when it is not."""
-    if not engine.config.use_graph:
-        return "the memory graph is switched off"
-    if engine.memory_count and engine.metrics().hidden_dim is None:
-        return "memories join the graph with the first request"
-    return None
+    return None if engine.config.use_graph else "the memory graph is switched off"
 
 
 def describe_embedder(engine: SonaEngine) -> str:

@@ -11,7 +11,7 @@ import typer
 from sona.cli import reorganised, show
 from sona.cli.command import Db, Json, told
 from sona.cli.database import DEFAULT, trying, writing
-from sona.cli.inspection import DreamView, texts_by_id, why_no_memory
+from sona.cli.inspection import DreamView, why_no_memory
 from sona.cli.progress import Work
 from sona.engine import SonaEngine
 from sona.loops.deep_cycle import DeepResult
@@ -45,11 +45,11 @@ def dream(
         if dry_run:
             engine = trying(db)
             work.stage("Dreaming")
-            dreams, texts = _best(engine, count), texts_by_id(engine)
+            dreams, texts = _best(engine, count), engine.texts()
         else:
             with writing(db) as engine:
                 work.stage("Dreaming")
-                dreams, texts = _best(engine, count), texts_by_id(engine)
+                dreams, texts = _best(engine, count), engine.texts()
                 work.stage("Reorganising")
                 result = engine.deep_learn(force=True)
     if json:
@@ -88,14 +88,14 @@ def consolidate(
         with Work() as work:
             engine = trying(db)
             work.stage("Comparing memories")
-            plan, texts = engine.plan_consolidation(), texts_by_id(engine)
+            plan, texts = engine.plan_consolidation(), engine.texts()
         if json:
             show.document(_plain_plan(plan, texts))
         else:
             reorganised.plan(plan, texts, why_no_memory(engine), most=k, db=db)
         return
     with Work() as work, writing(db) as engine:
-        texts = texts_by_id(engine)
+        texts = engine.texts()
         work.stage("Consolidating")
         result = engine.deep_learn(force=True, time_limit_s=time_limit, stages=_CONSOLIDATION)
     if json:

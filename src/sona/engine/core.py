@@ -218,6 +218,11 @@ class SonaEngine(Exchange):
         self._journal.wait(seq)
         return chosen
 
+    def texts(self) -> dict[str, str]:
+        """Return what is remembered, by id, in the order it came."""
+        memories = self._machine.memories
+        return dict(zip(memories.ids, memories.texts, strict=False))  # another may be joining
+
     @property
     def memory_count(self) -> int:
         """How many texts are remembered."""

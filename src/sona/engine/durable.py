@@ -307,6 +307,8 @@ class Durable:
             prepared = machine.prepare_index()
             is_built_in = machine.words.is_built_in
             event = Indexed(self._clock()) if is_built_in else Indexed(self._clock(), prepared.made, prepared.ids)
+            if machine.learner is None and len(prepared.vectors):
+                self._happen(Shaped(event.at, prepared.vectors.shape[1]))
             with self._log_lock:
                 self._journal.append(event)
                 return machine.index(event, prepared)

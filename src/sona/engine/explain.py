@@ -1,4 +1,4 @@
-"""Why an answer: what similarity, adapters and votes gave each item that was shown, and the past requests behind it."""
+"""Why an answer: what similarity, adapters, votes and links gave each item shown, and the past requests behind it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sona.engine.events import Serving
 from sona.engine.learner import Learner
 from sona.engine.machine import Machine
 from sona.errors import UnknownTrajectory
+from sona.memory.recall import Seeds
 from sona.memory.shelf import Neighbour
 from sona.memory.votes import unit
 from sona.types import QueryTrajectory
@@ -19,7 +20,7 @@ _NEIGHBOURS = 5
 
 @dataclass(frozen=True, slots=True)
 class ExplainedItem:
-    """What one shown item owed its score to; the four parts add up to `score`.
+    """What one shown item owed its score to; the five parts add up to `score`.
 
     Args:
         item: Its id.
@@ -27,6 +28,7 @@ class ExplainedItem:
         micro: What the micro adapter added.
         base: What the base adapter added.
         votes: What past requests added.
+        links: What activation added that reached it over links.
         score: The learned score.
         reward: What it has earned by now, if that is known.
     """
@@ -36,6 +38,7 @@ class ExplainedItem:
     micro: float
     base: float
     votes: float
+    links: float
     score: float
     reward: float | None
 
@@ -91,23 +94,26 @@ def explain(
         text=served.text,
         subject=trajectory.subject,
         serving=served.serving,
-        items=_items(learner, trajectory, outcome or trajectory),
+        items=_items(learner, trajectory, outcome or trajectory, served.seeds),
         neighbours=tuple(learner.votes.neighbours(asked)[:_NEIGHBOURS]),
         patterns=tuple(match.pattern.id for match in matches),
         is_exact=is_exact,
     )
 
 
-def _items(learner: Learner, trajectory: QueryTrajectory, outcome: QueryTrajectory) -> tuple[ExplainedItem, ...]:
+def _items(
+    learner: Learner, trajectory: QueryTrajectory, outcome: QueryTrajectory, seeds: Seeds | None
+) -> tuple[ExplainedItem, ...]:
     if not trajectory.steps:
         return ()
-    shown, weights = learner.shown(trajectory), learner.calibrator.weights
+    shown, weights = learner.shown(trajectory, seeds), learner.calibrator.weights
     votes = weights.votes(shown.taken, shown.passed)
-    parts = np.stack([shown.similarity, weights.micro * shown.micro, weights.base * shown.base, votes], 1)
+    links = np.array([weights.similar, weights.linked], np.float32) @ shown.activated
+    parts = np.stack([shown.similarity, weights.micro * shown.micro, weights.base * shown.base, votes, links], 1)
     earned = {step.ref: step.reward for step in outcome.steps}
     return tuple(
         ExplainedItem(
-            step.ref or "", similarity, micro, base, voted, similarity + micro + base + voted, earned.get(step.ref)
+            step.ref or "", near, micro, base, voted, linked, near + micro + base + voted + linked, earned.get(step.ref)
         )
-        for step, (similarity, micro, base, voted) in zip(trajectory.steps, parts.tolist(), strict=True)
+        for step, (near, micro, base, voted, linked) in zip(trajectory.steps, parts.tolist(), strict=True)
     )

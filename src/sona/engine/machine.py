@@ -223,7 +223,8 @@ class Machine(Knowledge):
             raise StateError("no cycle of Loop C is in progress")
         self.deep_cycle = None
         change = event.change or learner.loops.deep.compute(cycle, units=event.units)
-        result = learner.loops.reorganise(change, now=event.at, protected=self._protected(learner))
+        protected, unsettled = self._protected(learner), self.memories.waiting
+        result = learner.loops.reorganise(change, now=event.at, protected=protected, unsettled=unsettled)
         gone = {old: new for old, new in result.gone.items() if old in self.memories}
         return result, self.memories.without(gone) if gone else self.memories
 

@@ -182,18 +182,22 @@ class LoopCoordinator:
         self.schedule.began("deep", now)
         return self.reorganise(self.deep.compute(cycle, is_over=is_over), now=now)
 
-    def reorganise(self, change: DeepChange, *, now: float, protected: Collection[str] = ()) -> DeepResult:
+    def reorganise(
+        self, change: DeepChange, *, now: float, protected: Collection[str] = (), unsettled: Collection[str] = ()
+    ) -> DeepResult:
         """Put a cycle of Loop C in force.
 
         Args:
             change: What it computed.
             now: Seconds.
             protected: Ids of memories that must stay.
+            unsettled: Ids of memories that say something else by now and have no vector of it yet.
 
         Raises:
             StateError: another cycle was committed since this one began; nothing was changed.
         """
-        result = self.deep.commit(change, self.associations, self.background.bank, protected=protected)
+        bank = self.background.bank
+        result = self.deep.commit(change, self.associations, bank, protected=protected, unsettled=unsettled)
         if self.settings.deep.merge_tasks and change.is_finished:
             result = replace(result, tasks_merged=self.merge_tasks())
         self.schedule.ended("deep", now, "done" if change.is_finished else "done in part; the next goes on")

@@ -8,7 +8,7 @@ leaves over, the next cycle does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import astuple, fields, replace
 
 import numpy as np
@@ -19,9 +19,10 @@ from sona.dreams.neighbourhoods import MemoryPhi
 from sona.dreams.phi import PhiEvaluator
 from sona.errors import InvalidValue, StateError, StoreError
 from sona.loops.deep_cycle import DeepChange, DeepCycle, DeepResult, Pair, Progress
+from sona.loops.revision import near_now, still_possible, still_true
 from sona.memory.associate import BLOCK, AssociativeMemory, nearest_to
 from sona.memory.consolidate import ConsolidationPlan, apply, plan
-from sona.memory.duplicates import Pairs, cosines_of, duplicates
+from sona.memory.duplicates import duplicates
 from sona.memory.graph import MemoryGraph
 from sona.memory.nodes import EdgeKind
 from sona.patterns.bank import ReasoningBank
@@ -119,6 +120,7 @@ class DeepLoop:
         bank: ReasoningBank,
         *,
         protected: Collection[str] = (),
+        unsettled: Collection[str] = (),
     ) -> DeepResult:
         """Put a cycle in force, over what was learned meanwhile.
 
@@ -127,6 +129,8 @@ class DeepLoop:
             associations: The memory graph; links are published.
             bank: The patterns.
             protected: Ids of memories that must stay, by now.
+            unsettled: Ids of memories that say something else by now and have no vector of it yet: nothing goes into
+                them.
 
         Raises:
             StateError: another cycle was committed since this one began; nothing was changed.
@@ -134,7 +138,7 @@ class DeepLoop:
         if change.before.number != self.progress.number:
             raise StateError("another cycle of Loop C was committed since this one began")
         graph = associations.graph
-        linked = _still_true(change, graph)
+        linked = still_true(change, graph)
         for ids, pairs in linked:
             _link(graph, pairs, EdgeKind.SIMILAR)
             associations.compared(ids)
@@ -150,7 +154,7 @@ class DeepLoop:
             phi=None if change.phi is None else change.phi.mean,
         )
         if change.plan is not None:
-            agreed = _still_possible(change.plan, change.seen, graph, protected)
+            agreed = still_possible(change.plan, change.seen, graph, protected, unsettled)
             result = self._consolidated(result, agreed, associations, bank)
         if change.hierarchy is not None:
             self.hierarchy = change.hierarchy
@@ -283,7 +287,7 @@ class _Work:
 
     def _do_consolidate(self, unit: int) -> None:
         graph, config = self._graph, self._settings.consolidation
-        near = _near_now(graph, self._pairs, config.merge_similarity)
+        near = near_now(graph, self._pairs, config.merge_similarity)
         self._plan = plan(graph, near, now=self._cycle.now, config=config, protected=self._cycle.protected)
 
     def _do_abstract(self, unit: int) -> None:
@@ -344,54 +348,3 @@ def _link(graph: MemoryGraph, pairs: Sequence[Pair], kind: EdgeKind) -> None:
     if present:
         a_rows, b_rows, weights = zip(*present, strict=True)
         graph.link(a_rows, b_rows, kind, weights)
-
-
-def _near_now(graph: MemoryGraph, pairs: Sequence[Pair], least: float) -> Pairs:
-    # A cycle that was cut short found its pairs long ago: who says something else since is no duplicate any more.
-    row_of = graph.row_of
-    found = [(row_of[a], row_of[b]) for a, b, _ in pairs if a in row_of and b in row_of and _are_alike(graph, a, b)]
-    ends = np.sort(np.array(found, np.int64).reshape(-1, 2), axis=1)
-    similarities = cosines_of(graph.vectors, ends[:, 0], ends[:, 1])
-    is_near = similarities >= least
-    return Pairs(ends[is_near, 0], ends[is_near, 1], similarities[is_near])
-
-
-def _are_alike(graph: MemoryGraph, a: str, b: str) -> bool:
-    return graph.kind(a) == graph.kind(b)  # what a caller ranks never takes in what was remembered
-
-
-def _unmoved(seen: MemoryGraph, graph: MemoryGraph, names: Iterable[str]) -> set[str]:
-    # Those that have the vector still that they had when the cycle began.
-    then, now = seen.row_of, graph.row_of
-    both = [name for name in dict.fromkeys(names) if name in then and name in now]
-    earlier, present = seen.vectors[[then[name] for name in both]], graph.vectors[[now[name] for name in both]]
-    return {name for name, is_same in zip(both, (earlier == present).all(axis=1).tolist(), strict=True) if is_same}
-
-
-def _still_true(change: DeepChange, graph: MemoryGraph) -> list[tuple[tuple[str, ...], tuple[Pair, ...]]]:
-    # Of a memory that says something else by now, nothing is known yet: it goes on waiting.
-    found = []
-    for ids, pairs in change.linked:
-        same = _unmoved(change.seen, graph, [*ids, *(name for a, b, _ in pairs for name in (a, b))])
-        kept = tuple(pair for pair in pairs if pair[0] in same and pair[1] in same)
-        found.append((tuple(name for name in ids if name in same), kept))
-    return found
-
-
-def _still_possible(
-    agreed: ConsolidationPlan, seen: MemoryGraph, graph: MemoryGraph, protected: Collection[str]
-) -> ConsolidationPlan:
-    # What is needed by now stays, and so does what says something else by now or has served meanwhile.
-    names = [name for merge in agreed.merges for name in (merge.kept, merge.gone)]
-    same = _unmoved(seen, graph, [*names, *(removal.id for removal in agreed.removals)])
-    merges = tuple(
-        merge for merge in agreed.merges if merge.kept in same and merge.gone in same and merge.gone not in protected
-    )
-    removals = tuple(
-        one for one in agreed.removals if one.id in same and one.id not in protected and _is_unused(seen, graph, one.id)
-    )
-    return ConsolidationPlan(merges, removals, agreed.expected_loss, len(graph) - len(merges) - len(removals))
-
-
-def _is_unused(seen: MemoryGraph, graph: MemoryGraph, name: str) -> bool:
-    return bool(seen.access_counts[seen.row_of[name]] == graph.access_counts[graph.row_of[name]])
