@@ -4,49 +4,21 @@ import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from cli_typed import entered, error_of, parsed, remember_faq, sona
 
 from sona import Context, GuardConfig, SonaConfig, SonaEngine
 from sona.cli import auditing
-from sona.cli.app import app
 from sona.engine.accountable import Replay
-
-FAQ = [
-    {"id": "password", "text": "To reset a password, open Settings, choose Security, and follow the link."},
-    {"id": "invoice", "text": "Invoices are sent on the first of the month; find old ones under Billing."},
-    {"id": "hours", "text": "Our office is open from nine to five on weekdays."},
-]
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("SONA_DB", "FORCE_COLOR", "GITHUB_ACTIONS"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-def sona(*arguments, code=0, **options):
-    result = CliRunner().invoke(app, list(arguments), **options)
-    assert result.exit_code == code, (result.output, result.exception)
-    return result
-
-
-def parsed(*arguments, **options):
-    return json.loads(sona(*arguments, "--json", **options).stdout)
-
-
-def error_of(*arguments, code=1, **options):
-    result = sona(*arguments, code=code, **options)
-    assert result.stdout == ""
-    assert "Traceback" not in result.stderr
-    return result.stderr.splitlines()[-1]
+    return entered(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def db(folder):
-    lines = "\n".join(json.dumps(line) for line in FAQ)
-    sona("remember", "-", "--jsonl", input=lines)
+    remember_faq()
     return folder / "sona.db"
 
 

@@ -3,11 +3,10 @@ import shlex
 
 import numpy as np
 import pytest
+from cli_typed import entered, error_of, parsed, sona
 from demo_toys import toy_task
-from typer.testing import CliRunner
 
 from sona import SonaEngine, __version__
-from sona.cli.app import app
 from sona.demo import command as main_job
 from sona.errors import DimensionMismatch, LearningError
 from sona.stores import SqliteStore
@@ -26,35 +25,14 @@ COMMANDS = (
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("SONA_DB", "SONA_DATA", "FORCE_COLOR", "GITHUB_ACTIONS"):
-        monkeypatch.delenv(name, raising=False)
     (tmp_path / "faq.jsonl").write_text("\n".join(json.dumps(line) for line in FAQ))
-    return tmp_path
-
-
-def sona(*arguments, code=0, **options):
-    result = CliRunner().invoke(app, list(arguments), **options)
-    assert result.exit_code == code, (result.output, result.exception)
-    return result
-
-
-def parsed(*arguments, **options):
-    return json.loads(sona(*arguments, "--json", **options).stdout)
+    return entered(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def db(folder):
     sona("remember", "faq.jsonl")
     return folder / "sona.db"
-
-
-def error_of(*arguments, code=1, **options):
-    result = sona(*arguments, code=code, **options)
-    assert result.stdout == ""
-    last = result.stderr.splitlines()[-1]
-    assert "Traceback" not in result.stderr
-    return last
 
 
 # -- remember ------------------------------------------------------------------------------------------------------

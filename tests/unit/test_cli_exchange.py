@@ -1,52 +1,19 @@
 """The commands that carry what an engine knows elsewhere, typed as a user types them."""
 
-import json
-
 import pytest
-from typer.testing import CliRunner
+from cli_typed import entered, error_of, parsed, remember_faq, said, sona
 
 from sona import Context, GuardConfig, QueryTrajectory, SonaConfig, SonaEngine
-from sona.cli.app import app
-
-FAQ = [
-    {"id": "password", "text": "To reset a password, open Settings, choose Security, and follow the link."},
-    {"id": "invoice", "text": "Invoices are sent on the first of the month; find old ones under Billing."},
-    {"id": "hours", "text": "Our office is open from nine to five on weekdays."},
-]
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("SONA_DB", "FORCE_COLOR", "GITHUB_ACTIONS"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-def sona(*arguments, code=0, **options):
-    result = CliRunner().invoke(app, list(arguments), **options)
-    assert result.exit_code == code, (result.output, result.exception)
-    return result
-
-
-def said(*arguments):
-    return sona(*arguments).stdout.splitlines()
-
-
-def parsed(*arguments):
-    return json.loads(sona(*arguments, "--json").stdout)
-
-
-def error_of(*arguments, code=1):
-    result = sona(*arguments, code=code)
-    assert result.stdout == ""
-    assert "Traceback" not in result.stderr
-    return result.stderr
+    return entered(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def db(folder):
-    sona("remember", "-", "--jsonl", input="\n".join(json.dumps(line) for line in FAQ))
+    remember_faq()
     with SonaEngine.open(folder / "sona.db") as engine:
         for turn in range(3):
             response = engine.process("reset my password", Context(user_id=f"u{turn}"))
@@ -129,7 +96,7 @@ def test_exporting_goes_on_beside_a_process_that_writes_and_importing_does_not(d
 
 
 def test_what_cannot_be_used_is_said_and_nothing_is_made(db, folder):
-    assert "--format" in error_of("export", "backup", "--format", "csv", code=2)
+    assert "--format" in sona("export", "backup", "--format", "csv", code=2).stderr
     assert "no database at none.db" in error_of("export", "backup", "--db", "none.db")
     assert "holds no export" in error_of("import", "backup", "--db", "new.db")
     sona("export", "backup")
