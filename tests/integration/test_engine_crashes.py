@@ -11,14 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from children import outcome, running
 
 from sona import Context, GuardConfig, PatternConfig, SonaConfig, SonaEngine
 from sona.engine.journal import decoded
@@ -74,24 +74,6 @@ def step(engine: SonaEngine, number: int) -> None:
         engine.background_learn()
 
 
-@contextmanager
-def running(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    pipe, environment = subprocess.PIPE, {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", CHILD + code, *map(str, arguments)]
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def outcome(code: str, *arguments: object) -> tuple[list[str], str, int]:
-    """Return the lines that a child says, its complaints, and how it ended."""
-    with running(code, *arguments) as process:
-        said, problem = process.communicate(timeout=120)
-    return said.splitlines(), problem, process.returncode
-
-
 def state_of(engine: SonaEngine) -> str:
     return digest(engine._machine.state())
 
@@ -143,7 +125,7 @@ class Left:
 def left(tmp_path_factory) -> Left:
     path = tmp_path_factory.mktemp("left") / "engine"
     code = "engine = open_engine(path, durability='strict')\nfor number in range(12): step(engine, number)\ndie()"
-    _, problem, status = outcome(code, path)
+    _, problem, status = outcome(CHILD + code, path)
     assert status == -signal.SIGKILL, problem
     file, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
     assert len(log) > 100_000
@@ -236,7 +218,7 @@ while True:
 @posix_only
 def test_while_one_process_serves_another_may_look_and_not_come_in(tmp_path):
     path = tmp_path / "engine"
-    with running(SERVING, path) as process:
+    with running(CHILD + SERVING, path) as process:
         while process.stdout.readline().strip() != "4":
             assert process.poll() is None, process.stderr.read()
         with pytest.raises(StoreError, match=r"engine is open in another process, or a second time in this one"):
@@ -275,7 +257,7 @@ def test_a_file_that_may_not_be_written_is_refused_and_can_be_loaded(left, mode)
         path = put(folder, left.whole)
         path.chmod(0o444)
         folder.chmod(0o755 if mode == 0o444 else mode)
-        said, problem, _ = outcome(READ_ONLY, path)
+        said, problem, _ = outcome(CHILD + READ_ONLY, path)
         folder.chmod(0o755)
         assert len(said) == 2, problem
         assert "cannot be written" in said[0]
@@ -363,7 +345,7 @@ die()
 )
 def test_on_a_full_disk_serving_goes_on_and_the_log_catches_up(tmp_path, level, queue_size, rounds):
     path = tmp_path / "engine"
-    said, problem, _ = outcome(FULL, path, level, queue_size, rounds)
+    said, problem, _ = outcome(CHILD + FULL, path, level, queue_size, rounds)
     assert len(said) == 5, problem
     assert "Traceback" not in problem
     assert said[0] == "0"
@@ -430,7 +412,7 @@ die()
 @posix_only
 def test_after_a_full_disk_the_log_goes_on_although_requests_never_pause(tmp_path):
     path = tmp_path / "engine"
-    said, problem, _ = outcome(BUSY_WHEN_FULL, path)
+    said, problem, _ = outcome(CHILD + BUSY_WHEN_FULL, path)
     assert said[:2] == ["True", "True"], problem
     with open_engine(path) as engine:
         assert state_of(engine) == said[2]

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from contextlib import ExitStack, closing, contextmanager
 
 import pytest
+from children import running, tell
 
 from sona.errors import StoreError
 from sona.stores import Event, SqliteStore
@@ -53,20 +52,10 @@ sys.stdin.readline()
 
 
 @contextmanager
-def running(code, *arguments):
-    command = [sys.executable, "-c", ASKING + code, *map(str, arguments)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            assert process.stdout.readline() == "ready\n", process.stderr.read()
-            yield process
-        finally:
-            process.kill()
-
-
-def go_on(process):
-    process.stdin.write("go on\n")
-    process.stdin.flush()
+def asking(code, *arguments):
+    with running(ASKING + code, *arguments) as process:
+        assert process.stdout.readline() == "ready\n", process.stderr.read()
+        yield process
 
 
 def event(seq):
@@ -85,9 +74,9 @@ def asked(store, turn):
 def test_of_several_processes_exactly_one_has_the_lease_at_a_time_while_another_writes(tmp_path):
     path, names, seq = tmp_path / "log", ("ann", "bob", "cid", "dan"), 0
     with closing(SqliteStore(path)) as store, ExitStack() as stack:
-        processes = [stack.enter_context(running(TAKING_TURNS, path, name)) for name in names]
+        processes = [stack.enter_context(asking(TAKING_TURNS, path, name)) for name in names]
         for process in processes:
-            go_on(process)
+            tell(process)
         granted = []
         for turn in range(TURNS):
             if asked(store, turn):  # the writer asks, too
@@ -108,8 +97,8 @@ def test_of_several_processes_exactly_one_has_the_lease_at_a_time_while_another_
 
 def test_the_lease_of_a_process_that_was_killed_runs_out(tmp_path):
     path = tmp_path / "log"
-    with closing(SqliteStore(path)) as store, running(HOLDING, path, "ann") as process:
-        go_on(process)
+    with closing(SqliteStore(path)) as store, asking(HOLDING, path, "ann") as process:
+        tell(process)
         assert process.stdout.readline() == "True\n"
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL

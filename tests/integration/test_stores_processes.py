@@ -6,14 +6,13 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from children import outcome, running, tell
 
 from sona.errors import StoreError
 from sona.stores import Event, SqliteStore, blob_digest
@@ -106,27 +105,8 @@ def event(seq: int) -> Event:
     return Event(seq, "note", 0.5 * seq, None, None, data, {blob_digest(one): one for one in (data, b"shared")})
 
 
-@contextmanager
-def running(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", CHILD + code, *map(str, arguments)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def outcome(code: str, *arguments: object) -> tuple[list[str], str, int]:
-    """Return the lines that a child says, its complaints, and how it ended."""
-    with running(code, *arguments) as process:
-        said, problem = process.communicate(timeout=60)
-    return said.splitlines(), problem, process.returncode
-
-
 def told(process: subprocess.Popen[str]) -> str:
-    process.stdin.write("go on\n")
-    process.stdin.flush()
+    tell(process)
     return process.stdout.readline()
 
 
@@ -147,7 +127,7 @@ def require_beginning(store: SqliteStore) -> int:
 def test_a_process_killed_while_it_writes_leaves_a_beginning_and_all_that_was_waited_for(tmp_path, level):
     path, chance, total = tmp_path / "log", random.Random(3), 0
     for _ in range(8):
-        with running(WRITING, path, level) as process:
+        with running(CHILD + WRITING, path, level) as process:
             while not path.exists():
                 assert process.poll() is None, process.stderr.read()
                 time.sleep(0.005)
@@ -167,7 +147,7 @@ def test_a_process_killed_while_it_writes_leaves_a_beginning_and_all_that_was_wa
 
 def test_a_second_process_is_refused_while_the_first_lives_and_not_after(tmp_path):
     path = tmp_path / "log"
-    with running(HOLDING, path) as process:
+    with running(CHILD + HOLDING, path) as process:
         assert process.stdout.readline() == "ready\n"
         with pytest.raises(StoreError, match="open in another process"):
             SqliteStore(path)
@@ -185,7 +165,7 @@ def test_a_process_killed_while_it_wipes_is_finished_by_the_next_opening(tmp_pat
     with closing(SqliteStore(path)) as store:
         for seq in range(1, 201):
             store.append(seq, lambda seq=seq: event(seq), is_acknowledged=False)
-    _, problem, code = outcome(ERASING, path, moment)
+    _, problem, code = outcome(CHILD + ERASING, path, moment)
     assert code == -signal.SIGKILL, problem
     assert b"odd-" in b"".join(one.read_bytes() for one in tmp_path.iterdir())
     with closing(SqliteStore(path)) as store:
@@ -196,7 +176,7 @@ def test_a_process_killed_while_it_wipes_is_finished_by_the_next_opening(tmp_pat
 @pytest.mark.slow
 def test_on_a_full_disk_requests_go_on_and_nothing_is_lost_when_there_is_room_again(tmp_path):
     path = tmp_path / "log"
-    (error, last), problem, _ = outcome(FULL, path)
+    (error, last), problem, _ = outcome(CHILD + FULL, path)
     assert "could not be written; nothing was for 0.3 s" in error
     assert problem.count("Traceback") == 0
     with closing(SqliteStore(path)) as store:
@@ -223,14 +203,14 @@ def test_a_folder_that_may_not_be_written_can_be_read(has_log):
         folder.chmod(0o755)
         path = folder / "log"
         if has_log:  # a writer died here
-            with running(HOLDING, path) as process:
+            with running(CHILD + HOLDING, path) as process:
                 assert process.stdout.readline() == "ready\n"
                 assert told(process) == "written\n"
         else:
             with closing(SqliteStore(path)) as store:
                 store.append(1, lambda: event(1), is_acknowledged=True)
         folder.chmod(0o555)
-        said, problem, _ = outcome(READ_ONLY, path)
+        said, problem, _ = outcome(CHILD + READ_ONLY, path)
         folder.chmod(0o755)
         assert said[1:] == ["True"], problem
         assert "make it writable, or open the store with is_read_only=True" in said[0]
