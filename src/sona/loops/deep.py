@@ -139,8 +139,8 @@ class DeepLoop:
             raise StateError("another cycle of Loop C was committed since this one began")
         graph = associations.graph
         linked = still_true(change, graph)
-        for ids, pairs in linked:
-            _link(graph, pairs, EdgeKind.SIMILAR)
+        _link(graph, [pair for _, pairs in linked for pair in pairs], EdgeKind.SIMILAR)  # at once: learning waits
+        for ids, _ in linked:
             associations.compared(ids)
         integration = DreamEngine(self.settings.dreams, graph=graph).integrate_dreams(change.dreams)
         _link(graph, change.pattern_links, EdgeKind.PATTERN)
@@ -344,7 +344,8 @@ def _served_together(bank: ReasoningBank, pattern_id: int) -> Iterator[Pair]:
 
 def _link(graph: MemoryGraph, pairs: Sequence[Pair], kind: EdgeKind) -> None:
     # A memory that is gone since takes its links with it.
-    present = [(graph.row_of[a], graph.row_of[b], weight) for a, b, weight in pairs if a in graph and b in graph]
+    row_of = graph.row_of
+    present = [(row_of[a], row_of[b], weight) for a, b, weight in pairs if a in row_of and b in row_of]
     if present:
         a_rows, b_rows, weights = zip(*present, strict=True)
         graph.link(a_rows, b_rows, kind, weights)
