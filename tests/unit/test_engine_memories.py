@@ -305,6 +305,8 @@ def test_none_goes_into_what_is_not_here_goes_itself_or_was_not_compared(target)
     left = memories.without({"m1": target, "m3": None})
     assert ("m1" in left.ids, "m3" in left.ids) == (True, False)
     assert left.text("m1") == "a"
+    assert left.waiting == ("m1", "m4")  # so that it finds its way back to where it was taken out already
+    assert index(left) == 2
 
 
 def test_a_number_is_given_out_once_whatever_went():

@@ -11,6 +11,7 @@ import pytest
 from sona import Context, GuardConfig, InvalidValue, SonaConfig, SonaEngine, UnknownTrajectory
 from sona.config import ConsolidationConfig, DeepConfig, DreamConfig, GraphConfig, PhiConfig
 from sona.engine.events import DeepBegun, DeepEnded
+from sona.engine.machine import Machine
 from sona.loops.deep import DeepLoop
 from sona.state import digest
 from sona.stores.memory import MemoryStore
@@ -252,21 +253,37 @@ def test_a_memory_that_is_worded_anew_while_a_cycle_is_computed_keeps_its_words_
     assert engine.replay().is_equal
 
 
-def test_a_request_that_is_answered_while_a_cycle_is_put_in_force_is_replayed_in_its_place(monkeypatch):
-    engine, seen = made(store=MemoryStore()), []
-    commit = DeepLoop.commit
+def ask_at(monkeypatch, owner, verb, engine, is_before) -> tuple[list[int], list[threading.Thread]]:
+    """Let a thread ask right before or after a step of a cycle; it may wait, or go on with the memories of before."""
+    act, seen, workers = getattr(owner, verb), [], []
 
-    def slow(loop, *args, **more):
-        result = commit(loop, *args, **more)
-        monkeypatch.setattr(DeepLoop, "commit", commit)
-        worker = threading.Thread(target=lambda: seen.append(ask(engine, 0)))
+    def slow(*args, **more):
+        monkeypatch.setattr(owner, verb, act)
+        result = None if is_before else act(*args, **more)
+        asked = np.cos(0.15) * np.eye(D)[0] + np.sin(0.15) * np.eye(D)[1]
+        worker = threading.Thread(target=lambda: seen.append(engine.process("middle?", vector=asked).trajectory_id))
         worker.start()
-        worker.join(1.0)  # it may wait for the memories that are left, or go on with those that were
+        worker.join(0.5)
         workers.append(worker)
-        return result
+        return act(*args, **more) if is_before else result
 
-    workers: list[threading.Thread] = []
-    monkeypatch.setattr(DeepLoop, "commit", slow)
+    monkeypatch.setattr(owner, verb, slow)
+    return seen, workers
+
+
+@pytest.mark.parametrize(
+    ("owner", "verb", "is_before"),
+    [(Machine, "begin_deep", True), (Machine, "begin_deep", False), (DeepLoop, "commit", False)],
+)
+def test_a_request_that_is_answered_while_a_cycle_begins_or_ends_is_replayed_in_its_place(
+    monkeypatch, owner, verb, is_before
+):
+    # Of three in a row, the one in the middle is near to both others: who takes in whom depends on what is spared.
+    engine = made(3, twins=0, config=replace(CONFIG, context_size=1), store=MemoryStore())
+    x, y = np.eye(D)[:2]
+    for name, angle in (("left", 0.0), ("middle", 0.15), ("right", 0.3)):
+        engine.remember(f"text {name}", name, vector=np.cos(angle) * x + np.sin(angle) * y)
+    seen, workers = ask_at(monkeypatch, owner, verb, engine, is_before)
     engine.deep_learn()
     workers[0].join(20.0)
     assert seen

@@ -189,7 +189,8 @@ class Decoder:
             raise StoreError(f"event {entry.seq}: the request is missing")
         if has_memories:
             memories = self._machine.memories
-            present = [item in memories for item in items]  # one may have gone, where a log is read without somebody
+            # One may have gone, or be back without a vector yet, where a log is read without somebody.
+            present = [item in memories and memories.row(item) < len(memories.vectors) for item in items]
             serving["common"] = sum(present[: int(str(serving["common"]))])
             items = [item for item, is_there in zip(items, present, strict=True) if is_there]
             shown = [memories.vectors[memories.row(item)] for item in items]

@@ -251,7 +251,7 @@ class Memories:
         """Return the memories without some of them; these stay as they are, for whoever reads them.
 
         None goes into what is not a memory here that stays, nor into one whose present words have no vector yet:
-        nobody compared the two. Such a one stays as well.
+        nobody compared the two. Such a one stays as well, and waits to be indexed again.
 
         Args:
             gone: Ids of those that go, each with the id of the one that it was merged into, or None.
@@ -273,7 +273,8 @@ class Memories:
         left._row_of.update({old: left._row_of[new] for old, new in left._merged.items()})
         left._vectors = self._vectors[[row for row in kept if row < len(self._vectors)]]
         left._vectors.flags.writeable = False
-        left._unindexed = {new_row[row] for row in self._unindexed if row in new_row}
+        stayed = {self._row_of[old] for old in gone.keys() - leaving.keys() if old in self._row_of}
+        left._unindexed = {new_row[row] for row in self._unindexed | stayed if row in new_row}
         left._given = {new_row[row]: given for row, given in self._given.items() if row in new_row}
         return left
 

@@ -61,9 +61,9 @@ class Reorganising(Learning):
                 if self._learner is None or limit == 0.0:
                     return loop.skipped("no memories" if self._learner is None else "no time: the limit is 0")
                 begun = DeepBegun(self._clock(), force, chosen)
-                with self._log_lock:
+                with self._log_lock:  # what was shown by now is spared, and what is shown later comes after this
                     self._journal.append(begun)
-                cycle = self._machine.begin_deep(begun)
+                    cycle = self._machine.begin_deep(begun)
             if cycle.reason is not None:
                 return loop.skipped(cycle.reason)
             result, seq = self._reorganised(loop, cycle, until=began + limit)
