@@ -1,12 +1,9 @@
 """The commands that reorganise the memory, typed as a user types them."""
 
-import json
-
 import pytest
-from typer.testing import CliRunner
+from cli_typed import entered, error_of, parsed, sona
 
 from sona import SonaConfig, SonaEngine
-from sona.cli.app import app
 from sona.config import ConsolidationConfig, DeepConfig
 from sona.loops.deep import DeepLoop
 
@@ -22,27 +19,7 @@ FAQ = {
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("SONA_DB", "FORCE_COLOR", "GITHUB_ACTIONS"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-def sona(*arguments, code=0, **options):
-    result = CliRunner().invoke(app, list(arguments), **options)
-    assert result.exit_code == code, (result.output, result.exception)
-    return result
-
-
-def parsed(*arguments, **options):
-    return json.loads(sona(*arguments, "--json", **options).stdout)
-
-
-def error_of(*arguments, code=1, **options):
-    result = sona(*arguments, code=code, **options)
-    assert result.stdout == ""
-    assert "Traceback" not in result.stderr
-    return result.stderr.splitlines()[-1]
+    return entered(tmp_path, monkeypatch)
 
 
 def made(path, config=None, texts=FAQ):
