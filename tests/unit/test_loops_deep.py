@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sona.config import ConsolidationConfig, DeepConfig, DreamConfig, GraphConfig, PhiConfig
+from sona.config import ConsolidationConfig, DeepConfig, DeepSettings, DreamConfig, GraphConfig, PhiConfig
 from sona.errors import InvalidValue, StateError, StoreError
 from sona.loops.deep import DeepLoop
-from sona.config import DeepSettings
 from sona.loops.deep_cycle import DeepResult
 from sona.memory.associate import AssociativeMemory
 from sona.memory.nodes import EdgeKind
