@@ -238,5 +238,6 @@ def _earned(engine: SonaEngine) -> dict[str, float]:
         "weight_linked": weights.linked,
         "gain_similar": gains.similar,
         "gain_linked": gains.linked,
+        "gain_reach": gains.reach,
         "linked_pairs": float(graph.edge_count),
     }
