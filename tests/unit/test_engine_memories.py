@@ -269,6 +269,20 @@ def test_a_merged_id_that_comes_back_is_a_memory_of_its_own_at_the_end():
     assert (again.ids, again.text("m2"), again.text("m1")) == (("m3", "m1"), "c", "something")
 
 
+def test_what_was_merged_and_is_said_again_is_known_and_stays_where_it_is():
+    memories = made("a", "b", "c")
+    index(memories)
+    left = memories.without({"m1": "m2"})
+    for each in (left, Memories.from_state(left.state())):
+        before = digest(each.state())
+        assert (each.id_for("a"), each.is_known("m1", "a"), each.is_known("m1", "b")) == ("m1", True, False)
+        assert (each.add("a"), each.add("a", "m1")) == ("m1", "m1")
+        assert digest(each.state()) == before
+        assert each.add("a", "other") == "other"  # under another id it is a memory, and answers for its words
+        assert (each.id_for("a"), each.ids) == ("other", ("m2", "m3", "other"))
+    assert digest(left.state()) == digest(Memories.from_state(left.state()).state())
+
+
 def test_ids_are_right_at_every_moment_while_a_merged_one_comes_back():
     # A reader that asks in between must not keep what it saw.
     memories = made("a", "b", "c")

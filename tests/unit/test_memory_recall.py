@@ -17,7 +17,7 @@ LEARNED = (EdgeKind.TOGETHER, EdgeKind.DREAM, EdgeKind.PATTERN)
 
 
 def graph_of(count: int, links: dict[tuple[int, int], tuple[EdgeKind, float]]) -> MemoryGraph:
-    graph = MemoryGraph(D)
+    graph = MemoryGraph(D, GraphConfig(follow_dreams=True))
     vectors = np.random.default_rng(0).normal(size=(count, D))
     for row in range(count):
         graph.add(MemoryNode(f"n{row}", vectors[row]))
@@ -139,3 +139,15 @@ def test_links_come_back_and_so_does_that_there_are_none():
     values = dict(links.state().items())
     with pytest.raises(StoreError):
         PublishedLinks.from_state(State({**values, "ids": ["n0"]}))
+
+
+def test_links_that_were_only_dreamt_are_not_followed_unless_somebody_asks_for_it():
+    for follows in (False, True):
+        graph = MemoryGraph(2, GraphConfig(follow_dreams=follows))
+        for name in ("n0", "n1", "n2"):
+            graph.add(MemoryNode(name, np.array([1.0, 0.0])))
+        graph.connect("n0", "n1", EdgeKind.DREAM, 0.5)
+        graph.connect("n0", "n2", EdgeKind.TOGETHER, 0.5)
+        reached = PublishedLinks.of(graph).activation(seeds(n0=0.9), ["n1", "n2"], graph.config)
+        assert reached[1].tolist() == ([1.0, 1.0] if follows else [0.0, 1.0])
+        assert len(graph.edge("n0", "n1")) == 1  # it stays in the graph, and may be confirmed

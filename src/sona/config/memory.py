@@ -118,6 +118,8 @@ class GraphConfig:
         hops: Steps of spreading activation.
         restart: Share of activation that starts again at its seeds in every step.
         seeds: Nearest memories from which activation spreads.
+        follow_dreams: Whether recall follows links that were only dreamt. They gained nothing in
+            `bench/quality_recall_graph.py`; a dream that is confirmed becomes a learned link, which it does follow.
     """
 
     capacity: int = 100_000
@@ -129,6 +131,7 @@ class GraphConfig:
     hops: int = 1
     restart: float = 0.2
     seeds: int = 16
+    follow_dreams: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings outside their range."""
@@ -141,6 +144,8 @@ class GraphConfig:
         setting_whole(self.hops, "hops", 1)
         setting_number(self.restart, "restart", 0.0, 0.99)
         setting_whole(self.seeds, "seeds", 1)
+        if not isinstance(self.follow_dreams, bool):
+            raise ConfigError(f"follow_dreams: expected True or False, got {self.follow_dreams!r}")
 
 
 @dataclass(frozen=True, slots=True)

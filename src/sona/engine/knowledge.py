@@ -96,13 +96,17 @@ class Knowledge:
 
     def _associate(self, now: float, rows: Sequence[int] | None = None) -> None:
         # Memories join the graph as they are indexed, and are linked at once where that takes no longer than indexing.
-        if self.learner is None or not self.config.use_graph or self.memories.width != self.learner.hidden_dim:
-            return
-        associations, ids, vectors = self.learner.associations, self.memories.ids, self.memories.vectors
+        if self.learner is not None and self._join(self.learner, now, rows):
+            self.learner.associations.link(_LINKED_AT_ONCE)
+            self.learner.associations.publish_if_worth_it()
+
+    def _join(self, learner: Learner, now: float, rows: Sequence[int] | None = None) -> bool:
+        ids, vectors = self.memories.ids, self.memories.vectors
+        if not self.config.use_graph or self.memories.width != learner.hidden_dim:
+            return False
         chosen = range(len(vectors)) if rows is None else rows
-        associations.join([ids[row] for row in chosen], vectors[list(chosen)], now=now)
-        associations.link(_LINKED_AT_ONCE)
-        associations.publish_if_worth_it()
+        learner.associations.join([ids[row] for row in chosen], vectors[list(chosen)], now=now)
+        return True
 
     def answer(self, event: Answered) -> None:
         """Hold an answered request until its feedback comes."""

@@ -155,9 +155,9 @@ class Learning(Accountable):
                 if learner is None or reason is not None:
                     return BackgroundResult(self._machine.versions.in_force, 0, reason)
                 begun = CycleBegun(self._clock(), force)
-                with self._log_lock:
+                with self._log_lock:  # what touched patterns before it in the log is settled, and nothing else
                     self._journal.append(begun)
-                cycle = self._machine.begin_cycle(begun)
+                    cycle = self._machine.begin_cycle(begun)
             if cycle.reason is not None:
                 return BackgroundResult(self._machine.versions.in_force, 0, cycle.reason)
             result, seq = self._cycled(learner.loops, cycle)

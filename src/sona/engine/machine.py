@@ -197,6 +197,7 @@ class Machine(Knowledge):
         self.settle()
         if self.learner is None:
             raise StateError("nothing was seen yet; there is nothing to reorganise")
+        self._join(self.learner, event.at)  # what found the graph full may have room by now
         cycle = self._deep_cycle(self.learner.loops.deep, self.learner, event)
         self.deep_cycle = None
         if cycle.reason is None:

@@ -38,6 +38,7 @@ class Memories:
     def __init__(self) -> None:
         """Start empty."""
         self._row_of: dict[str, int] = {}
+        self._merged_texts: dict[str, str] = {}  # what those said
         self._merged: dict[str, str] = {}  # id of one that was merged -> id of the one it is part of; in _row_of, too
         self._id_of_text: dict[str, str] = {}
         self._texts: list[str] = []
@@ -130,20 +131,21 @@ class Memories:
         row_vector = None if given is None else unit(vector(given, what="vector"))
         id = self.id_for(text, id)  # noqa: A001
         row = self._row_of.get(nonempty_text(id, "id"))
+        if self.is_known(id, text) and row_vector is None:
+            return id
         if self._merged.pop(id, None) is not None:  # it is a memory of its own again
             row = None
+            self._unname(id, self._merged_texts.pop(id))
         if row is None:
             row = len(self._texts)
             self._texts.append(text)
             self._names.append(id)
             self._row_of[id] = row
             self._numbered = max(self._numbered, _number_of(id))
-        elif self._texts[row] == text and row_vector is None:
-            return id
         else:
             self._retext(id, row, text)
         known = self._id_of_text.get(text)
-        if known is None or self._row_of[known] > row:  # of memories with the same words, the first answers for them
+        if known is None or known in self._merged or self._row_of[known] > row:  # the first with the same words answers
             self._id_of_text[text] = id
         self._unindexed.add(row)
         self._given.pop(row, None)
@@ -156,17 +158,23 @@ class Memories:
         return (self._id_of_text.get(text) or self._new_id()) if id is None else id
 
     def is_known(self, id: str, text: str) -> bool:  # noqa: A002
-        """Return True when the memory `id` has just this text."""
+        """Return True when the memory `id` has just this text, or had it when it was merged."""
+        if id in self._merged:
+            return self._merged_texts[id] == text
         row = self._row_of.get(id)
         return row is not None and self._texts[row] == text
 
     def _retext(self, id: str, row: int, text: str) -> None:  # noqa: A002
         old, self._texts[row] = self._texts[row], text
-        if self._id_of_text.get(old) == id:
-            del self._id_of_text[old]
-            other = next((name for name, words in zip(self._names, self._texts, strict=True) if words == old), None)
-            if other is not None:  # another memory has the same words
-                self._id_of_text[old] = other
+        self._unname(id, old)
+
+    def _unname(self, id: str, text: str) -> None:  # noqa: A002
+        # The memory `id` says this no more; another one may.
+        if self._id_of_text.get(text) == id:
+            del self._id_of_text[text]
+            other = next((name for name, words in zip(self._names, self._texts, strict=True) if words == text), None)
+            if other is not None:
+                self._id_of_text[text] = other
 
     def _new_id(self) -> str:
         number = max(len(self._texts), self._numbered) + 1
@@ -270,6 +278,9 @@ class Memories:
             end = _end(old, merged)
             if end in left._row_of and old not in left._row_of:
                 left._merged[old] = end
+                words = self._merged_texts[old] if old in self._merged_texts else self._texts[self._row_of[old]]
+                left._merged_texts[old] = words
+                left._id_of_text.setdefault(words, old)
         left._row_of.update({old: left._row_of[new] for old, new in left._merged.items()})
         left._vectors = self._vectors[[row for row in kept if row < len(self._vectors)]]
         left._vectors.flags.writeable = False
@@ -291,6 +302,7 @@ class Memories:
                 "ids": list(self.ids),
                 "merged": list(self._merged),
                 "merged_into": list(self._merged.values()),
+                "merged_texts": [self._merged_texts[old] for old in self._merged],
                 "texts": list(self._texts),
                 "numbered": self._numbered,
                 "vectors": self._vectors,
@@ -315,12 +327,15 @@ class Memories:
         memories._row_of = {id: row for row, id in enumerate(ids)}  # noqa: A001
         for id, text in zip(ids, memories._texts, strict=True):  # noqa: A001
             memories._id_of_text.setdefault(text, id)
-        merged, into = state.texts("merged"), state.texts("merged_into")
-        if len(merged) != len(into) or any(new not in memories._row_of for new in into):
+        merged, into, said = (state.texts(name) for name in ("merged", "merged_into", "merged_texts"))
+        if not len(merged) == len(into) == len(said) or any(new not in memories._row_of for new in into):
             raise StoreError("saved state: memories/merged names what is not there")
         if len(memories._row_of) < len(ids) or not memories._row_of.keys().isdisjoint(merged):
             raise StoreError("saved state: two memories have one id")
         memories._merged = dict(zip(merged, into, strict=True))
+        memories._merged_texts = dict(zip(merged, said, strict=True))
+        for old, words in memories._merged_texts.items():
+            memories._id_of_text.setdefault(words, old)
         memories._row_of.update({old: memories._row_of[new] for old, new in memories._merged.items()})
         memories._vectors = state.floats("vectors", None, None)
         memories._vectors.flags.writeable = False

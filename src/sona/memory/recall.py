@@ -81,8 +81,11 @@ class PublishedLinks:
 
     @classmethod
     def of(cls, graph: MemoryGraph) -> PublishedLinks:
-        """Return the links of `graph` as they are now."""
-        return cls(graph.ids, graph.edges())
+        """Return the links of `graph` as they are now, those only dreamt where its settings follow them."""
+        edges = graph.edges()
+        if not graph.config.follow_dreams:
+            edges = edges.without(EdgeKind.DREAM, np.ones(len(edges), np.bool_))
+        return cls(graph.ids, edges)
 
     def places_in(self, ids: Sequence[str]) -> Places:
         """Return where the memories are among candidates of these ids."""
