@@ -46,13 +46,14 @@ class Condition:
 
 
 _SIMILAR = replace(DEFAULT, graph=GraphConfig(strengthen=0.0))
+_DREAMING = replace(DEFAULT, graph=GraphConfig(follow_dreams=True))
 _WITHOUT = replace(DEFAULT, use_graph=False)
 CONDITIONS = {
     "no_graph": Condition(_WITHOUT),
     "similar_only": Condition(_SIMILAR),
     "links": Condition(),
     "loop_c_without_dreams": Condition(stages=ABSTRACT),
-    "dreams": Condition(stages=DREAM),
+    "dreams": Condition(_DREAMING, stages=DREAM),
     "rewired": Condition(is_rewired=True),
     "shuffled": Condition(is_shuffled=True),
     "shuffled_no_graph": Condition(_WITHOUT, is_shuffled=True),
