@@ -16,7 +16,21 @@ from sona.adapters.base_lora import BaseLoRA
 from sona.adapters.micro_lora import MicroLoRA
 from sona.adapters.signal import LearningSignal
 from sona.adapters.statistics import RidgeStatistics
-from sona.config import BackgroundConfig, EwcConfig, GuardConfig, InstantConfig, PatternConfig, SonaConfig, VoteConfig
+from sona.config import (
+    BackgroundConfig,
+    ConsolidationConfig,
+    DeepConfig,
+    DreamConfig,
+    EwcConfig,
+    GraphConfig,
+    GuardConfig,
+    InstantConfig,
+    PatternConfig,
+    PhiConfig,
+    ScheduleConfig,
+    SonaConfig,
+    VoteConfig,
+)
 from sona.engine.core import SonaEngine
 from sona.errors import ConfigError, DimensionMismatch, InvalidValue, SonaError, UnknownTrajectory
 from sona.loops.background import BackgroundLoop
@@ -515,11 +529,14 @@ class Scene:
             answers.append(repr(engine.tick().reason))
             answers.append(np.round(engine.adapt(items), 9).tolist())
         response = engine.process("bbb")
+        engine.feedback(response.trajectory_id, quality=1.0)
+        engine.rank(items[0], ids, items)  # nobody says how this one went
         answers += [response.text, response.patterns_used, [source.id for source in response.sources]]
         self.now += 30.0
         engine.tick()
         answers.append(repr(engine.background_learn()))
         engine.background_learn(force=True)
+        answers.append(repr(replace(engine.deep_learn(force=True), elapsed_s=0.0)))
         metrics = engine.metrics()
         counts = {f.name: getattr(metrics, f.name) for f in fields(metrics)}
         return repr((answers, counts, np.round(engine.adapt(items), 9).tolist()))
@@ -550,6 +567,13 @@ OTHER_SETTINGS = {
     "votes": VoteConfig(saturation=0.2),
     "ewc": EwcConfig(param_count=24, learning_rate=0.01),
     "guard": GuardConfig(mode="shadow"),
+    "use_graph": False,
+    "graph": GraphConfig(neighbours=1),
+    "dreams": DreamConfig(path_length=2),
+    "phi": PhiConfig(samples=2),
+    "consolidation": ConsolidationConfig(prune=True, min_value=1.0, max_loss=1.0),
+    "deep": DeepConfig(dreams=0),
+    "schedule": ScheduleConfig(instant="off"),
 }
 
 

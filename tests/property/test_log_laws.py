@@ -30,7 +30,7 @@ CONFIG = SonaConfig(
     guard=GuardConfig(warm_up=3, holdout=0.2, key="k"),
     feedback_window_s=500.0,
     served_capacity=12,
-    consolidation=ConsolidationConfig(prune=True, min_value=0.4, max_loss=0.9, half_life_s=100.0),
+    consolidation=ConsolidationConfig(merge_words=0.3, prune=True, min_value=0.4, max_loss=0.9, half_life_s=100.0),
     deep=DeepConfig(min_memories=2, dreams=11),
     dreams=DreamConfig(path_length=4),
     phi=PhiConfig(samples=2, sample_nodes=4),

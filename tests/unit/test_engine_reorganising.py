@@ -23,10 +23,11 @@ CONFIG = SonaConfig(
     hidden_dim=D,
     guard=GuardConfig(key="k", holdout=0.05, warm_up=0),
     deep=DeepConfig(min_memories=3, dreams=12),
+    consolidation=ConsolidationConfig(merge_words=0.0),  # twins have the same vector and other words
     dreams=DreamConfig(path_length=4),
     phi=PhiConfig(samples=2, sample_nodes=4),
 )
-PRUNING = replace(CONFIG, consolidation=ConsolidationConfig(prune=True, min_value=1.0, max_loss=1.0))
+PRUNING = replace(CONFIG, consolidation=ConsolidationConfig(merge_words=0.0, prune=True, min_value=1.0, max_loss=1.0))
 
 
 class Clock:
@@ -387,9 +388,8 @@ def test_who_is_forgotten_takes_their_memory_and_leaves_that_of_the_other(owner)
 
 def test_feedback_for_what_is_left_of_a_list_stays_when_somebody_is_forgotten():
     # Without eve's requests m5 was worth too little to stay; what ann said of the rest of her list still counts.
-    config = replace(
-        CONFIG, served_capacity=1, consolidation=ConsolidationConfig(prune=True, min_value=0.2, max_loss=1.0)
-    )
+    pruning = ConsolidationConfig(merge_words=0.0, prune=True, min_value=0.2, max_loss=1.0)
+    config = replace(CONFIG, served_capacity=1, consolidation=pruning)
     engine = made(6, twins=0, config=config, store=MemoryStore())
     for row, who in ((5, "eve"), (1, "ann")) * 3:
         ask(engine, row, rewarded=f"m{row}", who=who)

@@ -7,7 +7,7 @@ import pytest
 
 from sona.config import SonaConfig
 from sona.engine.memories import Memories
-from sona.engine.words import Words
+from sona.engine.words import Wording, Words
 from sona.errors import StoreError
 from sona.memory.votes import Showing, VoteMemory
 from sona.state import digest
@@ -126,3 +126,25 @@ def test_a_state_asks_for_the_embedder_it_was_made_with():
     again = Words.from_state(default.state(), config, None, None)
     for text in TEXTS:
         np.testing.assert_array_equal(again.embed(text), default.embed(text))
+
+
+def test_texts_are_one_when_nearly_all_of_their_words_are():
+    texts = {
+        "a": "To reset a password, open Settings and follow the link.",
+        "b": "to reset a password open settings and follow the link!",
+        "strip": "Return a copy of the string with leading and trailing whitespace removed.",
+        "rstrip": "Return a copy of the string with trailing whitespace removed.",
+        "twice": "no no",
+        "once": "no",
+        "?": "?",
+        "!": "!",
+    }
+    wording = Wording(texts, 0.9)
+    assert wording.are_one("a", "b")
+    assert not wording.are_one("strip", "rstrip")
+    assert Wording(texts, 0.8).are_one("strip", "rstrip")
+    assert not wording.are_one("twice", "once")
+    assert not wording.are_one("?", "!")  # without words, only the same text is the same
+    assert wording.are_one("?", "?")
+    assert not wording.are_one("a", "somebody else's")
+    assert Wording(texts, 0.0).are_one("a", "once")

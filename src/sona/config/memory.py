@@ -153,7 +153,9 @@ class ConsolidationConfig:
     """Settings of consolidation: what a memory is worth, and what becomes of those that are worth little.
 
     Args:
-        merge_similarity: Memories at least this similar (cosine) are one.
+        merge_similarity: Memories at least this similar (cosine) are one, if their words are.
+        merge_words: Least share of their words that two texts must have in common to be one; embeddings alone take
+            `strip` and `rstrip` for one (`bench/quality_recall_graph.py`).
         half_life_s: Seconds after which an access counts half.
         access_weight: Share of how often a memory was used in its value.
         recency_weight: Share of how lately it was used.
@@ -170,6 +172,7 @@ class ConsolidationConfig:
     """
 
     merge_similarity: float = 0.98
+    merge_words: float = 0.9
     half_life_s: float = 2_592_000.0
     access_weight: float = 0.3
     recency_weight: float = 0.2
@@ -189,7 +192,7 @@ class ConsolidationConfig:
         setting_number(self.merge_similarity, "merge_similarity", 0.0, 1.0, open_low=True)
         setting_number(self.half_life_s, "half_life_s", 0.0, open_low=True)
         weights = ("access_weight", "recency_weight", "quality_weight", "connectivity_weight")
-        for name in (*weights, "edge_decay", "dream_decay", "min_edge_weight", "min_value", "max_loss"):
+        for name in (*weights, "merge_words", "edge_decay", "dream_decay", "min_edge_weight", "min_value", "max_loss"):
             setting_number(getattr(self, name), name, 0.0, 1.0)
         if not any(getattr(self, name) for name in weights):
             raise ConfigError("access_weight, recency_weight, quality_weight and connectivity_weight are all 0")

@@ -40,7 +40,7 @@ from sona.engine.judgement import Judgement
 from sona.engine.knowledge import Knowledge
 from sona.engine.learner import Learner
 from sona.engine.memories import Memories
-from sona.engine.words import Words
+from sona.engine.words import Wording, Words
 from sona.errors import SonaError, StateError, StoreError
 from sona.guard.rehearsal import Rehearsal
 from sona.loops.background import BackgroundChange, BackgroundResult
@@ -206,9 +206,15 @@ class Machine(Knowledge):
         return cycle
 
     def _deep_cycle(self, loop: DeepLoop, learner: Learner, event: DeepBegun) -> DeepCycle:
-        protected, stages = self._protected(learner), event.stages
+        own = dict(zip(self.memories.ids, self.memories.texts, strict=True))
         return loop.begin(
-            learner.associations, learner.bank, now=event.at, protected=protected, stages=stages, force=event.force
+            learner.associations,
+            learner.bank,
+            now=event.at,
+            protected=self._protected(learner),
+            stages=event.stages,
+            force=event.force,
+            are_one=Wording(own, self.config.consolidation.merge_words).are_one,
         )
 
     def end_deep(self, event: DeepEnded) -> DeepResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from sona.config import SonaConfig
 from sona.engine.memories import Memories
 from sona.errors import StoreError
 from sona.state import State
-from sona.text.embed import Embedder, EmbedFunction, Encoder, LsaEmbedder, as_embedder
+from sona.text.embed import Embedder, EmbedFunction, Encoder, LsaEmbedder, as_embedder, words
 from sona.text.respond import MemoryResponder, Responder, RespondFunction, as_responder
 from sona.types import Context, Source
 
@@ -42,6 +43,34 @@ class Prepared:
     def count(self) -> int:
         """How many memories were embedded."""
         return len(self.made)
+
+
+class Wording:
+    """Says whether memories say the same: embeddings alone take texts for one that differ in a word that matters.
+
+    Args:
+        texts: What is remembered, by id, as it was when this was made.
+        least: Least share of their words that two texts have in common.
+    """
+
+    def __init__(self, texts: Mapping[str, str], least: float) -> None:
+        """Count no words yet."""
+        self._texts, self._least = texts, least
+        self._counts: dict[str, Counter[str]] = {}
+
+    def are_one(self, a: str, b: str) -> bool:
+        """Return True when the memories `a` and `b` have enough of their words in common, or all of their text."""
+        if a not in self._texts or b not in self._texts:
+            return False
+        ours, theirs = self._counted(a), self._counted(b)
+        every = (ours | theirs).total()
+        return self._texts[a] == self._texts[b] if not every else (ours & theirs).total() >= self._least * every
+
+    def _counted(self, name: str) -> Counter[str]:
+        found = self._counts.get(name)
+        if found is None:
+            found = self._counts[name] = Counter(words(self._texts[name]))
+        return found
 
 
 class Words:

@@ -57,6 +57,7 @@ class DeepLoop:
         protected: Collection[str] = (),
         stages: Sequence[str] = DEEP_STAGES,
         force: bool = False,
+        are_one: Callable[[str, str], bool] | None = None,
     ) -> DeepCycle:
         """Return a cycle to be computed aside while requests go on; it goes on where the one before was cut short.
 
@@ -67,6 +68,7 @@ class DeepLoop:
             protected: Ids of memories that must stay.
             stages: What it is to do.
             force: Run with fewer memories than it needs.
+            are_one: Whether two memories whose embeddings are near say the same, by their ids; all do when None.
 
         Raises:
             InvalidValue: there is no such stage.
@@ -86,7 +88,7 @@ class DeepLoop:
             reason = f"{count} of {least} memories are there"
         graph = associations.graph.copy() if reason is None else associations.graph
         waiting = associations.unlinked
-        return DeepCycle(progress, graph, waiting, bank.copy(), frozenset(protected), now, reason)
+        return DeepCycle(progress, graph, waiting, bank.copy(), frozenset(protected), now, are_one, reason)
 
     def skipped(self, reason: str) -> DeepResult:
         """Return the result of a cycle that had nothing to do."""
@@ -287,7 +289,7 @@ class _Work:
 
     def _do_consolidate(self, unit: int) -> None:
         graph, config = self._graph, self._settings.consolidation
-        near = near_now(graph, self._pairs, config.merge_similarity)
+        near = near_now(graph, self._pairs, config.merge_similarity, self._cycle.are_one)
         self._plan = plan(graph, near, now=self._cycle.now, config=config, protected=self._cycle.protected)
 
     def _do_abstract(self, unit: int) -> None:

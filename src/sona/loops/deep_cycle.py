@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -83,6 +83,7 @@ class DeepCycle:
         bank: A copy of the patterns.
         protected: Ids of memories that must stay.
         now: Seconds.
+        are_one: Whether two memories whose embeddings are near say the same, by their ids; all do when None.
         reason: Why there is nothing to do; None when there is.
     """
 
@@ -92,6 +93,7 @@ class DeepCycle:
     bank: ReasoningBank
     protected: frozenset[str]
     now: float
+    are_one: Callable[[str, str], bool] | None = None
     reason: str | None = None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -12,21 +12,29 @@ from sona.memory.duplicates import Pairs, cosines_of
 from sona.memory.graph import MemoryGraph
 
 
-def near_now(graph: MemoryGraph, pairs: Sequence[Pair], least: float) -> Pairs:
-    """Return the near-duplicates that are near by now, of one kind each.
+def near_now(
+    graph: MemoryGraph, pairs: Sequence[Pair], least: float, are_one: Callable[[str, str], bool] | None = None
+) -> Pairs:
+    """Return the near-duplicates that are near by now, of one kind each, and say the same.
 
     A cycle that was cut short found its pairs long ago: who says something else since is no duplicate any more.
+
+    Args:
+        graph: The memories.
+        pairs: Ids of both, and their cosine when they were compared.
+        least: Least cosine.
+        are_one: Whether two memories say the same; all do when None.
     """
     row_of = graph.row_of
-    found = [(row_of[a], row_of[b]) for a, b, _ in pairs if a in row_of and b in row_of and _are_alike(graph, a, b)]
+    found = [
+        (row_of[a], row_of[b])
+        for a, b, _ in pairs
+        if a in row_of and b in row_of and graph.kind(a) == graph.kind(b) and (are_one is None or are_one(a, b))
+    ]  # of one kind: what a caller ranks never takes in what was remembered
     ends = np.sort(np.array(found, np.int64).reshape(-1, 2), axis=1)
     similarities = cosines_of(graph.vectors, ends[:, 0], ends[:, 1])
     is_near = similarities >= least
     return Pairs(ends[is_near, 0], ends[is_near, 1], similarities[is_near])
-
-
-def _are_alike(graph: MemoryGraph, a: str, b: str) -> bool:
-    return graph.kind(a) == graph.kind(b)  # what a caller ranks never takes in what was remembered
 
 
 def _unmoved(seen: MemoryGraph, graph: MemoryGraph, names: Iterable[str]) -> set[str]:
