@@ -137,13 +137,14 @@ ids = st.sampled_from("abcdef")
     )
 )
 def test_the_id_of_one_that_was_merged_stands_for_the_one_it_is_part_of(steps):
-    memories, stands_for, words = Memories(), {}, {}
+    memories, stands_for, words, said = Memories(), {}, {}, {}
     for kind, one, other in steps:
         if kind == "add":
             memories.add(f"text {other}", one)
             memories.publish(np.ones((len(memories), 2), np.float32))
-            words[one] = f"text {other}"
-            stands_for.pop(one, None)
+            if one not in stands_for or said[one] != f"text {other}":  # said again, it stays what it was merged into
+                words[one] = said[one] = f"text {other}"
+                stands_for.pop(one, None)
         elif one in words and one != other and (other is None or other in words):
             memories = memories.without({one: other})
             del words[one]
