@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +36,15 @@ class ShownList:
     is_known: bool = False
     similar: Floats | None = None
     linked: Floats | None = None
+    activated: Floats = field(init=False)  # both, by kind of link and item, shape (2, m)
 
-    @property
-    def activated(self) -> Floats:
-        """What spreading activation says, by kind of link and item, shape (2, m)."""
-        nothing = np.zeros(len(self.similarity), np.float32)
-        rows = [nothing if row is None else row for row in (self.similar, self.linked)]
-        return np.stack(rows).astype(np.float32)
+    def __post_init__(self) -> None:
+        """Put activation of both kinds together: it is asked for many times a list."""
+        activated = np.zeros((2, len(self.similarity)), np.float32)
+        for kind, row in enumerate((self.similar, self.linked)):
+            if row is not None:
+                activated[kind] = row
+        object.__setattr__(self, "activated", activated)
 
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
