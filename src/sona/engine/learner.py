@@ -118,18 +118,17 @@ class Learner:
 
         The learned score is the cosine, shifted by the adapters and the votes as far as each has earned it.
         """
-        asked = unit(x)
+        asked, weights = unit(x), self.calibrator.weights
         plain = candidates.cosines(asked)
         nearest = Scored.best(plain, max(k, self.config.graph.seeds))
         frozen = nearest.first(k)
         began = time.perf_counter()
-        heading = self._heading(asked, self.calibrator.weights)
+        heading = self._heading(asked, weights)
         scores = plain if heading is asked else candidates.cosines(heading)
         evidence = self.votes.look_up(asked) if self.config.use_votes else None
         if evidence is not None and evidence.items:
-            scores = voted(scores, evidence, candidates.row_of, self.calibrator.weights)
+            scores = voted(scores, evidence, candidates.row_of, weights)
         seeds = nearest.seeds(candidates.ids, self.config.graph.seeds) if self.config.use_graph else None
-        weights = self.calibrator.weights
         if seeds is not None and (weights.similar or weights.linked):
             scores = recalled(scores, self.associations.recall(seeds, candidates.ids, len(plain)), weights)
         learned = frozen if scores is plain else Scored.best(scores, k)
@@ -155,9 +154,9 @@ class Learner:
         adapters = self.loops.adapters
         micro, base = adapters.micro.delta(asked), adapters.base.delta(0, asked)
         evidence = self.votes.look_up(asked) if self.config.use_votes else None
-        taken, passed = self._evidence_rows(evidence, [step.ref or "" for step in outcome.steps])
-        is_known = evidence is not None and evidence.is_known
         items = [step.ref or "" for step in outcome.steps]
+        taken, passed = self._evidence_rows(evidence, items)
+        is_known = evidence is not None and evidence.is_known
         activation = None if seeds is None else self.associations.activation(seeds, items)
         similar, linked = (None, None) if activation is None else activation
         return ShownList(vectors @ asked, taken, passed, vectors @ micro, vectors @ base, is_known, similar, linked)

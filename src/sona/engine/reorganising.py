@@ -52,7 +52,9 @@ class Reorganising(Learning):
         limit = self.config.deep.time_limit_s if time_limit_s is None else finite(time_limit_s, "time_limit_s")
         if limit < 0.0:
             raise InvalidValue(f"time_limit_s: expected at least 0, got {time_limit_s!r}")
-        chosen = _known(stages)
+        from sona.loops.deep_cycle import in_order  # imported when it is first needed: `import sona` stays quick
+
+        chosen = in_order(stages)
         began = time.perf_counter()
         self.index()
         with self._cycle_lock:
@@ -184,10 +186,3 @@ def _told(learn: Callable[[bool], R], mode: str, failures: list[str]) -> R | Non
         failures.append(f"{learn.__name__}: {type(error).__name__}: {error}")
         _log.exception("%s failed; it is tried again", learn.__name__)
         return None
-
-
-def _known(stages: Sequence[str]) -> tuple[str, ...]:
-    unknown = [stage for stage in stages if stage not in DEEP_STAGES]
-    if unknown or isinstance(stages, str):
-        raise InvalidValue(f"stages: expected some of {', '.join(DEEP_STAGES)}, got {stages!r}")
-    return tuple(stage for stage in DEEP_STAGES if stage in stages)

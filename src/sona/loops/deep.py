@@ -17,8 +17,8 @@ from sona.config import DEEP_STAGES, DeepSettings
 from sona.dreams.dream import Dream, DreamEngine
 from sona.dreams.neighbourhoods import MemoryPhi
 from sona.dreams.phi import PhiEvaluator
-from sona.errors import InvalidValue, StateError, StoreError
-from sona.loops.deep_cycle import DeepChange, DeepCycle, DeepResult, Pair, Progress
+from sona.errors import StateError, StoreError
+from sona.loops.deep_cycle import DeepChange, DeepCycle, DeepResult, Pair, Progress, in_order
 from sona.loops.revision import near_now, still_possible, still_true
 from sona.memory.associate import BLOCK, AssociativeMemory, nearest_to
 from sona.memory.consolidate import ConsolidationPlan, apply, plan
@@ -73,10 +73,7 @@ class DeepLoop:
         Raises:
             InvalidValue: there is no such stage.
         """
-        unknown = [stage for stage in stages if stage not in DEEP_STAGES]
-        if unknown:
-            raise InvalidValue(f"stages: expected some of {', '.join(DEEP_STAGES)}, got {', '.join(map(str, unknown))}")
-        ordered = tuple(stage for stage in DEEP_STAGES if stage in stages)
+        ordered = in_order(stages)
         progress = self.progress
         if progress.stages != ordered:  # another task than the one that was cut short begins anew
             progress = Progress(progress.number, ordered)
@@ -272,8 +269,8 @@ class _Work:
         count = min(_DREAMS, self._settings.deep.dreams - unit * _DREAMS)
         dreams = DreamEngine(self._settings.dreams, graph=self._graph).generate_dreams(count, self._rng(unit))
         self._dreamt += len(dreams)
-        gate = PhiEvaluator(self._settings.phi)
         if self._settings.phi.is_gate:
+            gate = PhiEvaluator(self._settings.phi)
             adjacency = self._graph.adjacency()
             least = self._settings.phi.threshold
             phis = [gate.evaluate_rows(self._graph.vectors, adjacency, dream.rows).phi for dream in dreams]

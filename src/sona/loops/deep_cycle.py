@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from sona.config import DEEP_STAGES
-from sona.errors import StoreError
+from sona.errors import InvalidValue, StoreError
 from sona.state import State
 
 if TYPE_CHECKING:  # records alone: whoever waits for Loop C need not import what it is made of
@@ -22,6 +22,21 @@ if TYPE_CHECKING:  # records alone: whoever waits for Loop C need not import wha
 
 Pair: TypeAlias = tuple[str, str, float]
 """Ids of two memories, and the weight or cosine of the two."""
+
+
+def in_order(stages: Sequence[str]) -> tuple[str, ...]:
+    """Return stages of a cycle in the order they are done, each once.
+
+    Raises:
+        InvalidValue: there is no such stage.
+
+    >>> in_order(["dream", "link"])
+    ('link', 'dream')
+    """
+    unknown = [stage for stage in stages if stage not in DEEP_STAGES]
+    if unknown or isinstance(stages, str):
+        raise InvalidValue(f"stages: expected some of {', '.join(DEEP_STAGES)}, got {stages!r}")
+    return tuple(stage for stage in DEEP_STAGES if stage in stages)
 
 
 @dataclass(frozen=True, slots=True)
