@@ -10,7 +10,9 @@ SonaError
 ├── MissingExtra           an optional package is not installed     (also an ImportError)
 ├── PatternExtractionError clustering could not be done
 ├── LearningError          a learning step could not be completed
-└── MemoryGraphError       the memory graph refused an operation
+├── MemoryGraphError       the memory graph refused an operation
+└── TunerError             tuning a server could not be done
+    └── PlanError          a plan or a statement that cannot be read      (also a ValueError)
 """
 
 from __future__ import annotations
@@ -68,3 +70,11 @@ class LearningError(SonaError):
 
 class MemoryGraphError(SonaError):
     """The memory graph refused an operation."""
+
+
+class TunerError(SonaError):
+    """Tuning a server could not be done; what the application asked of the server is not touched by it."""
+
+
+class PlanError(TunerError, ValueError):
+    """A plan or a statement cannot be read."""

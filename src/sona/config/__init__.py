@@ -9,6 +9,7 @@ from sona.config.guard import GUARD_MODES, GuardConfig
 from sona.config.loops import DEEP_STAGES, LOOP_MODES, BackgroundConfig, DeepConfig, InstantConfig, ScheduleConfig
 from sona.config.memory import ConsolidationConfig, GraphConfig, PatternConfig, VoteConfig
 from sona.config.retention import BoundaryConfig, EwcConfig
+from sona.config.tuner import DagConfig, TunerConfig, VectorConfig
 
 __all__ = [
     "DEEP_STAGES",
@@ -18,6 +19,7 @@ __all__ = [
     "BackgroundConfig",
     "BoundaryConfig",
     "ConsolidationConfig",
+    "DagConfig",
     "DeepConfig",
     "DeepSettings",
     "DreamConfig",
@@ -29,5 +31,7 @@ __all__ = [
     "PhiConfig",
     "ScheduleConfig",
     "SonaConfig",
+    "TunerConfig",
+    "VectorConfig",
     "VoteConfig",
 ]
