@@ -12,20 +12,19 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from sona.errors import ConfigError, MissingExtra, StateError, StoreError, TunerError
-from sona.tuner import watcher
-from sona.tuner.watcher import Order
 
 MAJOR = 18
 _ACCOUNT = "pgserver"  # PostgreSQL does not run as root
 _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _OURS = frozenset({"data_directory", "listen_addresses", "port", "unix_socket_directories"})
 _LONGEST_SOCKET = 103 - len("/.s.PGSQL.5432")  # bytes that every system takes as the path of a socket
-_STOPPED_S = 90.0
+_WATCHER = Path(__file__).with_name("watcher.py")
 _HELD: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
 
 
@@ -107,10 +106,11 @@ class EmbeddedServer:
             _check_folder(self._folder)
         account = _account(programs) if os.geteuid() == 0 else ""
         self._scratch = _scratch(account)
-        home = self._folder or self._scratch
-        if account:
-            _let_through(home / "data")
-        self._watch(Order(str(programs), str(home), str(self._scratch), self._settings, account))
+        try:
+            self._watch(programs, account)
+        except BaseException:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            raise
 
     def restart(self, *, crash: bool = False) -> None:
         """End all sessions and start again on the same data, socket and settings.
@@ -137,18 +137,22 @@ class EmbeddedServer:
         if held is None:
             return
         _HELD.discard(self)
-        with held:
+        with held:  # which waits until it has ended
             self._pipe(held).close()
-            held.wait(_STOPPED_S)
 
-    def _watch(self, order: Order) -> None:
-        command = [sys.executable, "-I", "-S", watcher.__file__, json.dumps(order)]
+    def _watch(self, programs: Path, account: str) -> None:
+        from sona.tuner.watcher import Order  # it needs a system with sockets in folders
+
+        if account and self._folder is not None:
+            _let_through(self._folder / "data")
+        home = self._folder or self._scratch
+        order = Order(str(programs), str(home), str(self._scratch), self._settings, account)
         self._watcher = subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", str(_WATCHER), json.dumps(asdict(order))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=order.scratch,
+            cwd=self._scratch,
             start_new_session=True,  # what the terminal interrupts is this process, which then stops the server
             text=True,
         )

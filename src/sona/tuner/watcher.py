@@ -16,17 +16,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-_PATIENCE_S, _START_S, _STOP_S, _HARD_STOP_S = 10.0, 60.0, 60.0, 5.0
+_NOTICED_S, _START_S, _STOP_S, _HARD_STOP_S = 1.0, 60.0, 60.0, 5.0
 _POLL_S = 0.005
+_STOPPING = b"stopping"  # what the lock says while a server of the folder ends
 _READY_LINE = 7  # of postmaster.pid, as pg_ctl reads it
 _INITDB = "-U postgres --auth=trust --encoding=UTF8 --no-sync --no-instructions"
 _SAME_ORDER_EVERYWHERE = "--locale=C --locale-provider=builtin --builtin-locale=C.UTF-8"
 
 
-class Order(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Order:
     """What to hold; it travels as JSON.
 
     Args:
@@ -44,7 +48,7 @@ class Order(NamedTuple):
     user: str
 
 
-class FailedError(Exception):
+class _NotUp(Exception):
     """The server is not up; the message is one line."""
 
 
@@ -53,22 +57,25 @@ def main(order: Order) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # the end of the pipe decides, not who else was signalled
     try:
-        with Path(order.home, "lock").open("ab") as lock:
-            _hold(order, lock.fileno())
-    except (FailedError, OSError) as failure:
+        with Path(order.home, "lock").open("a+b", buffering=0) as lock:
+            _hold(order, lock)
+    except (_NotUp, OSError) as failure:
         _say(f"failed {failure}")
     finally:
         shutil.rmtree(order.scratch, ignore_errors=True)
 
 
-def _hold(order: Order, lock: int) -> None:
+def _hold(order: Order, lock: FileIO) -> None:
     _take(lock)
     _initialise(order)
     server = _started(order)
-    while command := sys.stdin.readline():
-        _stop(server, hard=command == "crash\n")
-        server = _started(order)
-    _stop(server, hard=order.home == order.scratch)
+    try:
+        while command := sys.stdin.readline():
+            _stop(server, hard=command == "crash\n")
+            server = _started(order)
+        lock.write(_STOPPING)
+    finally:
+        _stop(server, hard=order.home == order.scratch)
 
 
 def _say(line: str) -> None:
@@ -77,16 +84,20 @@ def _say(line: str) -> None:
         sys.stdout.flush()
 
 
-def _take(lock: int) -> None:
-    # Another server of this folder may be stopping still, because its owner was killed a moment ago.
-    deadline = time.monotonic() + _PATIENCE_S
+def _take(lock: FileIO) -> None:
+    # An earlier server of this folder may be stopping still, because its owner was killed a moment ago.
+    began = time.monotonic()
     while True:
         try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                raise FailedError("another server holds this folder") from error
-        time.sleep(_POLL_S)
+            lock.seek(0)
+            if time.monotonic() - began > (_STOP_S if lock.read() == _STOPPING else _NOTICED_S):
+                raise _NotUp("another server runs in this folder") from error
+            time.sleep(_POLL_S)
+        else:
+            lock.truncate(0)
+            return
 
 
 def _run(order: Order, command: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
@@ -103,7 +114,7 @@ def _run(order: Order, command: list[str], log: BinaryIO) -> subprocess.Popen[by
             extra_groups=[] if account else None,
         )
     except OSError as error:
-        raise FailedError(f"cannot run {command[0]}: {error.strerror or error}") from error
+        raise _NotUp(f"cannot run {command[0]}: {error.strerror or error}") from error
 
 
 def _initialise(order: Order) -> None:
@@ -118,7 +129,7 @@ def _initialise(order: Order) -> None:
     with Path(order.home, "log").open("w+b") as log:
         options = [*_INITDB.split(), *_SAME_ORDER_EVERYWHERE.split(), "-D", str(new)]
         if _run(order, [f"{order.programs}/initdb", *options], log).wait():
-            raise FailedError(_complaint(log))
+            raise _NotUp(_complaint(log))
     new.rename(data)
 
 
@@ -129,14 +140,21 @@ def _started(order: Order) -> subprocess.Popen[bytes]:
     settings = [part for setting in order.settings for part in ("-c", setting)]
     with Path(order.home, "log").open("w+b") as log:
         server = _run(order, [f"{order.programs}/postgres", *where, *settings], log)
-        deadline = time.monotonic() + _START_S
-        while not _is_ready(data / "postmaster.pid", server.pid):
-            if server.poll() is not None or time.monotonic() > deadline:
-                _stop(server, hard=True)
-                raise FailedError(_complaint(log))
-            time.sleep(_POLL_S)
+        try:
+            _await(server, data / "postmaster.pid", log)
+        except BaseException:
+            _stop(server, hard=True)
+            raise
     _say(f"ready {server.pid}")
     return server
+
+
+def _await(server: subprocess.Popen[bytes], pid_file: Path, log: BinaryIO) -> None:
+    deadline = time.monotonic() + _START_S
+    while not _is_ready(pid_file, server.pid):
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise _NotUp(_complaint(log))
+        time.sleep(_POLL_S)
 
 
 def _is_ready(pid_file: Path, pid: int) -> bool:
@@ -167,4 +185,4 @@ def _stop(server: subprocess.Popen[bytes], hard: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Order(*json.loads(sys.argv[1])))
+    main(Order(**json.loads(sys.argv[1])))
