@@ -56,7 +56,7 @@ class _Work:
 
 
 def effort(operators: Sequence[Operator], flow: Flow) -> Effort:
-    """Return what each operator costs by itself: from what was measured where all was timed, else from the planner.
+    """Return what each operator costs by itself: as it was measured where all was timed, else by the planner.
 
     Measured, it is the operator's total time over its loops, shared by the processes that ran it, without that of its
     inputs. An init plan is paid by the operator that asks for its value, and a CTE by the scan that waited for it
@@ -75,6 +75,8 @@ def effort(operators: Sequence[Operator], flow: Flow) -> Effort:
         asked = whole * np.array([_runs(operators, one) for one in operators])
     below = _work(operators, owners, processes, asked)
     order = _inner_first(below)
+    if is_measured:
+        whole = asked = _stretched(operators, below, order, whole)
     return Effort(_split(below, order, whole, asked), is_measured, _before(below, order))
 
 
@@ -152,6 +154,19 @@ def _lanes(alone: Sequence[int], processes: int, spent: Doubles) -> tuple[tuple[
     for row in sorted(alone, key=lambda row: -float(spent[row])):
         min(lanes, key=lambda lane: sum(float(spent[one]) for one in lane)).append(row)
     return tuple(map(tuple, lanes))
+
+
+def _stretched(operators: Sequence[Operator], below: Sequence[_Work], order: Sequence[int], walls: Doubles) -> Doubles:
+    # Times of processes are means, and a gather node waits for the last: lanes of unequal length take as long as the
+    # longest, up to the gather node above them.
+    stretched, extra = walls.copy(), np.zeros(len(order))
+    for row in order:
+        if operators[row].workers_planned is None:
+            work = below[row]
+            extra[row] = sum(float(extra[child]) for child in work.rows)
+            extra[row] += max(work.span(walls) - float(walls[row]), 0.0) if work.lanes else 0.0
+            stretched[row] += extra[row]
+    return stretched
 
 
 def _split(below: Sequence[_Work], order: Sequence[int], whole: Doubles, asked: Doubles) -> Doubles:

@@ -23,6 +23,7 @@ from sona.tuner.operators import Condition, Operator
 
 _PLACES = 2  # a feature is hashed to so many places: two features rarely share all of them
 _LITERAL = re.compile(r"'(?:[^']|'')*'(?:::[\w \"\[\].()]+?(?=[)\s,]|$))?|(?<![\w$])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+_QUALIFIER = re.compile(r'(?:"[^"]+"|[A-Za-z_]\w*)\.(?=["A-Za-z_])')
 _MARK = 1.5  # decades between two marks of the scale of sizes
 
 
@@ -57,8 +58,9 @@ def embed_operators(operators: Sequence[Operator], width: int) -> Floats:
     if not operators:
         raise InvalidValue("operators: expected at least one")
     reads, places, values = _relations(operators), [], []
+    met = _met(operators, reads)
     for one in operators:
-        for feature in _features(one, operators, reads):
+        for feature in (*_features(one, operators, reads), _Feature(f"meets {met[one.id]}", 1.0)):
             for slot in _hashed(feature.text, width):
                 places.append(one.id * width + slot.place)
                 values.append(feature.weight * slot.sign)
@@ -90,18 +92,18 @@ def embed_plan(embeddings: Floats, weights: npt.ArrayLike) -> Floats:
     return np.asarray(total / length, np.float32)
 
 
-def without_literals(text: str) -> str:
-    """Return a condition with "?" for every literal; conditions that differ in literals alone become one.
+def comparable(text: str) -> str:
+    """Return a condition with "?" for every literal and columns without their tables, which VERBOSE alone may name.
 
-    >>> without_literals("((placed > '2023-06-01'::date) AND (total < 12.5))")
+    >>> comparable("((o.placed > '2023-06-01'::date) AND (o.total < 12.5))")
     '((placed > ?) AND (total < ?))'
     """
-    return _LITERAL.sub("?", text)
+    return _QUALIFIER.sub("", _LITERAL.sub("?", text))
 
 
 def _features(one: Operator, operators: Sequence[Operator], reads: Sequence[frozenset[str]]) -> Iterator[_Feature]:
-    yield _Feature(f"kind {one.kind}", 1.2)
-    yield _Feature(f"group {one.group}", 0.5)
+    yield _Feature(f"kind {one.kind}", 1.0)
+    yield _Feature(f"group {one.group}", 0.4)
     yield from _contents(one, operators, reads)
     for name, value, weight in (
         ("index", one.index, 0.9),
@@ -122,12 +124,13 @@ def _features(one: Operator, operators: Sequence[Operator], reads: Sequence[froz
 
 
 def _contents(one: Operator, operators: Sequence[Operator], reads: Sequence[frozenset[str]]) -> Iterator[_Feature]:
-    # What it reads, below what it stands, and for a join which tables meet which: the order of joins.
+    # What it reads, where it stands, and for a join which tables meet which: the order of joins.
     for relation in sorted(reads[one.id]):
-        yield _Feature(f"reads {relation}", 1.2 / math.sqrt(len(reads[one.id])))
-    sides = [",".join(sorted(reads[row])) for row in one.children]
-    if len(sides) > 1:
-        yield _Feature(f"meets {' | '.join(sides)}", 1.0)
+        yield _Feature(f"reads {relation}", 2.0 / math.sqrt(len(reads[one.id])))
+    if len(one.children) > 1:
+        yield _Feature(f"joins {' | '.join(_named(reads[row]) for row in one.children)}", 1.0)
+    if one.parent is not None:
+        yield _Feature(f"under {operators[one.parent].kind} as {one.relationship}", 0.4)
     for row in one.children:
         yield _Feature(f"{one.kind} over {operators[row].kind}", 0.5 / math.sqrt(len(one.children)))
 
@@ -156,14 +159,29 @@ def _relations(operators: Sequence[Operator]) -> list[frozenset[str]]:
     for one in operators:
         own = {one.relation} if one.relation is not None else set()
         found.append(frozenset(own.union(*(found[row] for row in one.children))))
+    for one in reversed(operators):  # what reads an index for a bitmap is said to read no table
+        if not found[one.id] and one.kind.startswith("Bitmap") and one.parent is not None:
+            found[one.id] = found[one.parent]
     return found
 
 
+def _met(operators: Sequence[Operator], reads: Sequence[frozenset[str]]) -> list[str]:
+    # The tables on the other side of the next join above: the order of joins as every operator sees it.
+    met = [""] * len(operators)
+    for one in reversed(operators):  # a parent before its children
+        for row in one.children:
+            others = [_named(reads[other]) for other in one.children if other != row]
+            met[row] = " | ".join(others) if others else met[one.id]
+    return met
+
+
+def _named(relations: frozenset[str]) -> str:
+    return ",".join(sorted(relations))
+
+
+@functools.lru_cache(maxsize=4096)
 def _condition(condition: Condition) -> str:
-    return f"{condition.name} {_without_literals(condition.text)}"
-
-
-_without_literals = functools.lru_cache(maxsize=4096)(without_literals)
+    return f"{condition.name} {comparable(condition.text)}"
 
 
 @functools.lru_cache(maxsize=16_384)
