@@ -92,17 +92,12 @@ def debian_database(connection: psycopg.Connection, folder: Path, *, with_vector
         with_vectors: Whether to make the table `doc` as well, of every description.
     """
     began = time.perf_counter()
-    for table, columns in _TABLES.items():
-        connection.execute(f"CREATE TABLE {table} ({columns})")
-        with (
-            lzma.open(folder / "debian" / f"{table}.csv.xz") as text,
-            connection.cursor() as cursor,
-            cursor.copy(f"COPY {table} FROM STDIN (FORMAT csv)") as copy,
-        ):
-            while piece := text.read(_READ):
-                copy.write(piece)
-    for columns in _INDEXED:
-        connection.execute(f"CREATE INDEX ON {columns}")
+    with connection.transaction():  # whole or not at all
+        for table, columns in _TABLES.items():
+            connection.execute(f"CREATE TABLE {table} ({columns})")
+            _copy_text(connection, table, folder / "debian" / f"{table}.csv.xz")
+        for columns in _INDEXED:
+            connection.execute(f"CREATE INDEX ON {columns}")
     connection.execute(f"VACUUM (ANALYZE) {', '.join(_TABLES)}")
     if with_vectors:
         table, _ = embed_descriptions(descriptions(folder), held_out=0)
@@ -114,6 +109,13 @@ def queries(folder: Path) -> tuple[tuple[str, str], ...]:
     """Return the 112 count queries on the package graph: name and statement, 8 templates of 14 literals each."""
     lines = (folder / "debian" / "queries.txt").read_text(encoding="utf-8").splitlines()
     return tuple((name, sql) for name, _, sql in (line.partition("||") for line in lines if line.strip()))
+
+
+def _copy_text(connection: psycopg.Connection, table: str, path: Path) -> None:
+    into = f"COPY {table} FROM STDIN (FORMAT csv)"
+    with lzma.open(path) as text, connection.cursor() as cursor, cursor.copy(into) as copy:
+        while piece := text.read(_READ):
+            copy.write(piece)
 
 
 def has_table(connection: psycopg.Connection, table: str) -> bool:
@@ -224,23 +226,20 @@ def vector_database(
     kind, width = ("integer" if isinstance(data.groups[0], int) else "text"), data.vectors.shape[1]
     connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
     register_vector(connection)
-    connection.execute(f"CREATE TABLE {table} (id integer PRIMARY KEY, {group} {kind}, embedding vector({width}))")
-    statements = (
-        f"CREATE INDEX ON {table} ({group})",
-        f"CREATE INDEX ON {table} USING hnsw (embedding vector_cosine_ops)",
-        f"VACUUM (ANALYZE) {table}",
-    )
     times = [time.perf_counter()]
-    with connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN (FORMAT binary)") as copy:
-        copy.set_types(["int4", "int4" if kind == "integer" else "text", "vector"])
-        for row in zip(range(len(data.groups)), data.groups, data.vectors, strict=True):
-            copy.write_row(row)
-    times.append(time.perf_counter())
-    connection.execute(f"SET maintenance_work_mem = '{memory}'")
-    for statement in statements:
-        connection.execute(statement)
+    with connection.transaction():  # whole or not at all
+        connection.execute(f"SET LOCAL maintenance_work_mem = '{memory}'")
+        connection.execute(f"CREATE TABLE {table} (id integer PRIMARY KEY, {group} {kind}, embedding vector({width}))")
+        with connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN (FORMAT binary)") as copy:
+            copy.set_types(["int4", "int4" if kind == "integer" else "text", "vector"])
+            for row in zip(range(len(data.groups)), data.groups, data.vectors, strict=True):
+                copy.write_row(row)
         times.append(time.perf_counter())
-    connection.execute("RESET maintenance_work_mem")
+        for index in (f"({group})", "USING hnsw (embedding vector_cosine_ops)"):
+            connection.execute(f"CREATE INDEX ON {table} {index}")
+            times.append(time.perf_counter())
+    connection.execute(f"VACUUM (ANALYZE) {table}")
+    times.append(time.perf_counter())
     return Loaded(len(data.groups), *np.diff(times).tolist())
 
 
