@@ -90,7 +90,7 @@ class TunerConfig:
     """
 
     exploration_share: float = 0.05
-    min_mean_s: float = 0.002
+    min_mean_s: float = 0.005
     capacity: int = 10_000
     vector: VectorConfig = field(default_factory=VectorConfig)
     dag: DagConfig = field(default_factory=DagConfig)

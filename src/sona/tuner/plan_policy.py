@@ -1,0 +1,360 @@
+"""Which settings a statement is run with: the server's own unless others were faster on it, and what is tried next.
+
+Pure: it is told what happened and says what to do; who runs statements is `sona.tuner.session`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+import numpy as np
+
+from sona.config.tuner import TunerConfig
+from sona.errors import StoreError
+from sona.state import State
+from sona.tuner.arms import SERVER, Arm, plan_arms
+from sona.tuner.budget import Budget
+from sona.tuner.odds import RATIOS, ArmOdds, Case
+from sona.tuner.unit import PlanNote, Unit
+
+_ENOUGH = 2  # runs under the server's own choice before anything else is tried
+_WORSE, _WORSE_S = 1.25, 0.002  # slower than the server's own choice by both: a strike against what is in force
+_STRIKES = 2
+_LIMIT, _LIMIT_S = 3.0, 0.05  # what is in force is given up after so many times the server's own time, and so long
+_CHANGED = 2.0  # the server's own time changed by this factor: what was found out is out of date
+_FURTHER = 1.3  # an arm that was given up is tried again only with so much more time
+_EXPLAIN_S = 0.0015  # what asking for a plan is expected to cost, until it was seen
+
+
+class Purpose(StrEnum):
+    """Why an arm is run."""
+
+    SERVER = "the server's own choice"
+    KNOWN = "known to be faster"
+    TRIAL = "tried"
+    CHECK = "measured again"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to run a statement with.
+
+    Args:
+        arm: The settings.
+        purpose: Why.
+        timeout_s: When to give up and run the server's own choice instead; None for never.
+        expected_s: What the statement takes otherwise, in seconds.
+    """
+
+    arm: Arm
+    purpose: Purpose
+    timeout_s: float | None = None
+    expected_s: float = 0.0
+
+
+_DEFAULT = Choice(SERVER, Purpose.SERVER)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    arm: Arm
+    timeout_s: float
+    cost_s: float  # at worst
+    score: float
+
+
+class PlanPolicy:
+    """A memory of statements under a budget.
+
+    A statement is run as the server likes until it is known and worth trying on. A trial hopes for a share of the
+    time of what is in force and is given up after it, so that it costs no more than that; short hopes come first, and
+    of all statements and arms those with the greatest expected gain for their cost. What wins a trial is in force
+    from then on, and is given up when it is slower than the server's own choice.
+
+    Args:
+        config: Settings.
+        arms: What may be tried.
+    """
+
+    def __init__(self, config: TunerConfig | None = None, arms: Sequence[Arm] | None = None) -> None:
+        """Start without a memory: everything is the server's choice."""
+        self.config = config or TunerConfig()
+        self.arms = tuple(plan_arms() if arms is None else arms)
+        self._named = {arm.name: arm for arm in (SERVER, *self.arms)}
+        self.budget = Budget(self.config.exploration_share)
+        self.odds = ArmOdds(self.config.dag.hidden_dim)
+        self.units: OrderedDict[str, Unit] = OrderedDict()
+        self.barred: dict[str, str] = {}
+        self.trials = self.wins = 0
+        self._round_s = self._saved_s = 0.0
+        self._explain_s = _EXPLAIN_S
+        self._wanted: dict[str, tuple[int, int, _Trial | None]] = {}  # odds' and unit's version, next trial
+        self._usual = 0.0  # log of seconds per planner unit that is usual here
+        self._rates: dict[str, float] = {}
+
+    # -- choosing ------------------------------------------------------------------------------------------------------
+
+    def choose(self, key: str) -> Choice:
+        """Return what to run the statement `key` with; the server's own choice for one that is not known."""
+        unit = self.units.get(key)
+        if unit is None:
+            return _DEFAULT
+        if (trial := self._affordable(key, unit)) is not None:
+            return Choice(trial.arm, Purpose.TRIAL, trial.timeout_s, unit.incumbent_s)
+        if unit.incumbent != SERVER.name and unit.count >= unit.next_check and self.budget.room_s >= unit.saved_s:
+            return Choice(SERVER, Purpose.CHECK, None, unit.incumbent_s)
+        return self.in_force(key)
+
+    def in_force(self, key: str) -> Choice:
+        """Return what to run the statement `key` with when nothing is tried."""
+        unit = self.units.get(key)
+        if unit is None or unit.incumbent == SERVER.name:
+            return _DEFAULT
+        return Choice(self._named[unit.incumbent], Purpose.KNOWN, _LIMIT * unit.server_s + _LIMIT_S, unit.server_s)
+
+    def wants_plan(self, key: str) -> bool:
+        """Return True when the server's own plan of the statement is worth asking for, and can be afforded."""
+        unit = self.units.get(key)
+        if unit is None or unit.note is not None or not self._is_worth_it(unit):
+            return False
+        return self._explain_s <= self.budget.room_s
+
+    def _is_worth_it(self, unit: Unit) -> bool:
+        server = unit.times.get(SERVER.name)
+        return server is not None and server.count >= _ENOUGH and server.typical_s >= self.config.min_mean_s
+
+    def _affordable(self, key: str, unit: Unit) -> _Trial | None:
+        # What is worth most is saved up for: others may use what is left beside it.
+        room_s = self.budget.room_s
+        is_out_of_reach = room_s <= RATIOS[0] * unit.incumbent_s
+        if unit.note is None or (is_out_of_reach and key in self._wanted) or not self._is_worth_it(unit):
+            return None
+        trial = self._next_trial(key, unit)
+        if trial is None:
+            return None
+        best = max((one for _, _, one in self._wanted.values() if one is not None), key=lambda one: one.score)
+        reserve_s = best.cost_s if best.score > trial.score else 0.0
+        return trial if trial.cost_s <= room_s - reserve_s else None
+
+    def _next_trial(self, key: str, unit: Unit) -> _Trial | None:
+        version = len(unit.closed) + len(unit.censored) + unit.rollbacks
+        kept = self._wanted.get(key)
+        if kept is None or kept[:2] != (self.odds.version, version) or unit.count % 8 == 0:
+            trials = [one for arm in self._open(unit) for one in self._trials(unit, arm)]
+            best = max(trials, key=lambda one: one.score, default=None)
+            kept = self._wanted[key] = (self.odds.version, version, best)
+        return kept[2]
+
+    def _open(self, unit: Unit) -> Iterator[Arm]:
+        if unit.note is None:
+            return
+        for arm in self.arms:
+            if arm.name not in unit.closed and arm.name not in self.barred and arm.name != unit.incumbent:
+                if arm.can_change(unit.note.kinds):
+                    yield arm
+                else:
+                    unit.closed[arm.name] = "cannot change the plan"
+
+    def _trials(self, unit: Unit, arm: Arm) -> Iterator[_Trial]:
+        # The chance to end between where it was given up and the new limit, times what that saves, over the cost.
+        chances = self.odds.chances(arm, self._case(unit))
+        given_up_s = unit.censored.get(arm.name, 0.0)
+        known = np.interp(given_up_s / unit.server_s, (0.0, *RATIOS), (0.0, *chances))
+        for ratio in RATIOS:
+            timeout_s = ratio * unit.incumbent_s
+            cost_s = timeout_s + self._explain_s
+            if timeout_s <= _FURTHER * given_up_s or cost_s > self.budget.limit_s:
+                continue
+            chance = max(0.003, float(np.interp(timeout_s / unit.server_s, (0.0, *RATIOS), (0.0, *chances))) - known)
+            gain_s = chance * unit.incumbent_s * (1.0 - 0.6 * ratio) * unit.count
+            score = gain_s / ((1.0 - chance) * timeout_s + self._explain_s) * math.sqrt(unit.incumbent_s)
+            yield _Trial(arm, timeout_s, cost_s, score)
+
+    def _case(self, unit: Unit) -> Case:
+        note = unit.note
+        if note is None:
+            raise StoreError("a statement without its plan cannot be compared")
+        surprise = math.log(unit.incumbent_s / max(note.cost, 1e-9)) - self._usual
+        return Case(note.embedding, surprise, len(unit.censored))
+
+    # -- learning ------------------------------------------------------------------------------------------------------
+
+    def describe(self, key: str, note: PlanNote, cost_s: float) -> None:
+        """Take in the server's own plan of a statement, which took `cost_s` to ask for."""
+        unit = self.units[key]
+        unit.note, unit.settled_s = note, unit.server_s
+        unit.shapes[SERVER.name] = note.shape
+        self._rates[key] = math.log(max(unit.server_s, 1e-9) / max(note.cost, 1e-9))
+        self._usual = statistics.median(self._rates.values())
+        self._asked(cost_s)
+
+    def is_new_plan(self, key: str, arm: Arm, shape: str, cost_s: float) -> bool:
+        """Take in the plan of an arm; return False when it is one that was seen under another, and need not run."""
+        self._asked(cost_s)
+        unit = self.units[key]
+        same = next((other for other, seen in unit.shapes.items() if seen == shape and other != arm.name), None)
+        if same is not None and not arm.acts_at_run_time:
+            unit.closed[arm.name] = f"the same plan as {same}"
+            return False
+        unit.shapes[arm.name] = shape
+        return True
+
+    def _asked(self, cost_s: float) -> None:
+        self._explain_s += 0.1 * (cost_s - self._explain_s)
+        self._spend(cost_s)
+        self.budget.explore(cost_s)
+
+    def finish(self, key: str, fingerprint: str, choice: Choice, time_s: float) -> None:
+        """Take in a run that came to its end after `time_s`, everything the application waited for in it."""
+        with self._changing(key, fingerprint) as unit:
+            unit.add(choice.arm.name, time_s)
+            match choice.purpose:
+                case Purpose.TRIAL:
+                    self._won(unit, choice, time_s)
+                case Purpose.KNOWN:
+                    self._watch(unit, time_s)
+                case Purpose.CHECK:
+                    self.budget.explore(max(0.0, time_s - choice.expected_s))
+                    unit.next_check = 2 * unit.count
+            self._compare(unit)
+        self._spend(time_s)
+
+    def _won(self, unit: Unit, choice: Choice, time_s: float) -> None:
+        self.trials += 1
+        self.budget.explore(max(0.0, time_s - choice.expected_s))
+        self.odds.add(choice.arm.name, self._case(unit), time_s / unit.server_s)
+        if time_s < unit.incumbent_s:
+            if unit.incumbent != SERVER.name:
+                unit.closed[unit.incumbent] = f"slower than {choice.arm.name}"
+            unit.adopt(choice.arm.name)
+            self.wins += 1
+        else:
+            unit.closed[choice.arm.name] = f"slower than {unit.incumbent}"
+
+    def _watch(self, unit: Unit, time_s: float) -> None:
+        is_worse = time_s > max(_WORSE * unit.server_s, unit.server_s + _WORSE_S)
+        unit.strikes = unit.strikes + 1 if is_worse else 0
+
+    def _compare(self, unit: Unit) -> None:
+        if unit.incumbent != SERVER.name and (unit.strikes >= _STRIKES or unit.incumbent_s > unit.server_s):
+            unit.give_up("slower than the server's own choice")
+        known_s = unit.settled_s
+        if known_s > 0.0 and not known_s / _CHANGED <= unit.server_s <= known_s * _CHANGED:
+            unit.reopen()
+
+    def abandon(self, key: str, choice: Choice, wasted_s: float) -> None:
+        """Take in that a run was given up after `wasted_s`; what the statement is run with instead ends by itself."""
+        with self._changing(key, "") as unit:
+            if choice.purpose is Purpose.KNOWN:
+                unit.give_up("took much longer than the server's own choice")
+            else:
+                self.trials += 1
+                unit.censored[choice.arm.name] = wasted_s
+                self.odds.add(choice.arm.name, self._case(unit), wasted_s / unit.server_s, is_censored=True)
+                if wasted_s >= RATIOS[-1] / _FURTHER * unit.incumbent_s:
+                    unit.closed[choice.arm.name] = f"slower than {unit.incumbent}"
+        self._spend(wasted_s)
+        self.budget.explore(wasted_s)
+
+    def refuse(self, key: str, arm: Arm, why: str, *, everywhere: bool = False) -> None:
+        """Take in that an arm cannot be used: for this statement, or on this server."""
+        if everywhere:
+            self.barred[arm.name] = why
+        if (unit := self.units.get(key)) is not None:
+            with self._changing(key, unit.fingerprint):
+                if unit.incumbent == arm.name:
+                    unit.give_up(why)
+                unit.closed[arm.name] = why
+
+    # -- sums ----------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _changing(self, key: str, fingerprint: str) -> Iterator[Unit]:
+        unit = self.units.setdefault(key, Unit(fingerprint))
+        self.units.move_to_end(key)
+        self._count(unit, -1.0)
+        try:
+            yield unit
+        finally:
+            self._count(unit, 1.0)
+            while len(self.units) > self.config.capacity:
+                self._forget(*self.units.popitem(last=False))
+
+    def _count(self, unit: Unit, sign: float) -> None:
+        self._round_s += sign * unit.server_s
+        self._saved_s += sign * max(0.0, unit.saved_s)
+
+    def _forget(self, key: str, unit: Unit) -> None:
+        self._count(unit, -1.0)
+        self._wanted.pop(key, None)
+        self._rates.pop(key, None)
+
+    def _spend(self, time_s: float) -> None:
+        self.budget.spend(time_s, round_s=self._round_s, saved_s=self._saved_s)
+
+    @property
+    def round_s(self) -> float:
+        """Seconds that every statement once takes under the server's own choice."""
+        return self._round_s
+
+    @property
+    def saved_s(self) -> float:
+        """Seconds that are saved of them by what is in force."""
+        return self._saved_s
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """Return everything it knows."""
+        width = self.config.dag.hidden_dim
+        embeddings = [
+            np.zeros(width, np.float32) if unit.note is None else unit.note.embedding for unit in self.units.values()
+        ]
+        return State(
+            {
+                "keys": list(self.units),
+                "units": [unit.plain() for unit in self.units.values()],
+                "embeddings": np.array(embeddings, np.float32).reshape(-1, width),
+                "odds": self.odds.state(),
+                "budget": self.budget.state(),
+                "barred": self.barred,
+                "rates": self._rates,
+                "counts": [self.trials, self.wins],
+                "explain_s": self._explain_s,
+                "usual": self._usual,
+                "sums": [self._round_s, self._saved_s],
+            }
+        )
+
+    @classmethod
+    def from_state(cls, state: State, config: TunerConfig, arms: Sequence[Arm] | None = None) -> Self:
+        """Return the policy that `state` came from.
+
+        Raises:
+            StoreError: damaged.
+        """
+        policy = cls(config, arms)
+        keys, width = state.texts("keys"), config.dag.hidden_dim
+        embeddings = state.floats("embeddings", len(keys), width)
+        plain = state.listing("units")
+        if len(plain) != len(keys):
+            raise StoreError("saved state: statements and their names do not match")
+        units = [Unit.from_plain(values, embeddings[row]) for row, values in enumerate(plain)]
+        policy.units = OrderedDict(zip(keys, units, strict=True))
+        if not {unit.incumbent for unit in units} <= set(policy._named):
+            raise StoreError("saved state: an arm in force is not known")
+        policy.odds = ArmOdds.from_state(state.child("odds"), width)
+        policy.budget = Budget.from_state(state.child("budget"), config.exploration_share)
+        policy.barred = {arm: str(why) for arm, why in state.mapping("barred").items()}
+        policy._rates = {key: float(str(rate)) for key, rate in state.mapping("rates").items()}
+        policy._explain_s, policy._usual = state.number("explain_s"), state.number("usual")
+        policy.trials, policy.wins = (int(str(one)) for one in state.listing("counts"))
+        policy._round_s, policy._saved_s = (float(str(one)) for one in state.listing("sums"))
+        return policy
