@@ -21,6 +21,7 @@ from sona.tuner.sql_tree import (
     child,
     children,
     function_name,
+    is_everything,
     operator_of,
     ordered_by,
     place_number,
@@ -74,14 +75,9 @@ def _cut(query: Node) -> str | None:
     if offset is None and limit is not None and _has_ties(limit):
         return None
     word = "OFFSET" if limit is None else "FETCH" if isinstance(limit, exp.Fetch) else "LIMIT"
-    if limit is not None and offset is None and isinstance(limit, exp.Limit) and _is_all(limit):
+    if limit is not None and offset is None and is_everything(limit):
         return None
     return f"{word} keeps some of the rows, and which of those that are equal in the order asked for is open"
-
-
-def _is_all(limit: Node) -> bool:
-    kept = limit.args.get("expression")
-    return isinstance(kept, exp.Column | exp.Var | exp.Null) and str(kept.name).lower() in ("all", "")
 
 
 def _has_ties(limit: Node) -> bool:
@@ -196,7 +192,7 @@ def _nearest_only(tree: Tree) -> str | None:
     """An index on a distance returns the nearest rows it finds, so that any use of its order may lose rows."""
     if not any(operator_of(node) in DISTANCES for node in tree.all(exp.Operator)):
         return None
-    sorts = tree.all(exp.Order, exp.Group, exp.Distinct)
+    sorts = tree.all(exp.Order, exp.Group, exp.Distinct, exp.SetOperation, exp.Join, exp.In)
     if sorts or any(function_name(node) in ("min", "max") for node in tree.all(exp.Anonymous)):
         return "an index on a distance is approximate, and returns no more rows than it is set to look at"
     return None

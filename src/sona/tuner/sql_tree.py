@@ -186,6 +186,12 @@ def within(query: Node) -> Iterator[Node]:
         waiting.extend(node.iter_expressions())
 
 
+def is_everything(limit: Node) -> bool:
+    """Return whether a LIMIT leaves nothing out: ALL or NULL."""
+    kept = limit.args.get("expression")
+    return isinstance(kept, exp.Null) or (isinstance(kept, exp.Column | exp.Var) and kept.name.lower() == "all")
+
+
 def function_name(node: Node) -> str:
     """Return the name of a function that is called, in lower case; empty for anything else."""
     return str(node.name).lower() if isinstance(node, exp.Anonymous) else ""
