@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,6 +51,10 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def holder_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def ends(claim) -> bool:
@@ -215,3 +220,31 @@ def test_what_a_killed_owner_committed_is_there_for_the_next_at_once(tmp_path):
         process.wait()
         with EmbeddedServer(tmp_path) as server:
             assert value(server.dsn, "SELECT x FROM kept") == 7
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux who holds the server")
+@pytest.mark.parametrize("asked", [EmbeddedServer.restart, EmbeddedServer.stop])
+def test_a_server_whose_holder_was_killed_ends_and_can_be_started_anew(tmp_path, asked):
+    server = EmbeddedServer(tmp_path)
+    with server:
+        value(server.dsn, "CREATE TABLE kept AS SELECT 7 AS x")
+        pid, scratch = server.pid, Path(server.dsn.split("'")[1])
+        os.kill(holder_of(pid), signal.SIGKILL)
+        assert ends(lambda: is_alive(pid))
+        if asked is EmbeddedServer.restart:
+            with pytest.raises(TunerError, match="is gone"):
+                asked(server)
+        else:
+            asked(server)
+        assert not scratch.exists()
+        server.start()
+        assert value(server.dsn, "SELECT x FROM kept") == 7
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux who holds the server")
+def test_the_holder_heeds_no_signal_but_the_end_of_its_pipe(server):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(holder_of(server.pid), number)
+    assert value(server.dsn, "SELECT 1") == 1
+    server.restart()
+    assert value(server.dsn, "SELECT 1") == 1

@@ -12,6 +12,7 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -109,6 +110,7 @@ class EmbeddedServer:
         try:
             self._watch(programs, account)
         except BaseException:
+            self.stop()
             shutil.rmtree(self._scratch, ignore_errors=True)
             raise
 
@@ -137,8 +139,9 @@ class EmbeddedServer:
         if held is None:
             return
         _HELD.discard(self)
-        with held:  # which waits until it has ended
+        with suppress(BrokenPipeError), held:  # which waits until it has ended
             self._pipe(held).close()
+        shutil.rmtree(self._scratch, ignore_errors=True)  # gone already, unless that process was killed
 
     def _watch(self, programs: Path, account: str) -> None:
         from sona.tuner.watcher import Order  # it needs a system with sockets in folders
@@ -161,11 +164,7 @@ class EmbeddedServer:
 
     def _answered(self, held: subprocess.Popen[str]) -> None:
         # Read how a start went; after one that failed nothing is left to hold.
-        try:
-            verdict, _, text = self._pipe(held, reading=True).readline().strip().partition(" ")
-        except BaseException:
-            self.stop()
-            raise
+        verdict, _, text = self._pipe(held, reading=True).readline().strip().partition(" ")
         if verdict != "ready":
             self.stop()
             raise TunerError(f"the server does not start: {text or 'what held it is gone'}")
@@ -228,6 +227,8 @@ def _check_folder(folder: Path) -> None:
     except FileNotFoundError:
         if (folder / "data").exists():
             raise StoreError(f"{folder}/data holds something else than a server's data; name another folder") from None
+        if not os.access(folder, os.W_OK):
+            raise StoreError(f"cannot keep a server in {folder}: it cannot be written") from None
         return
     except OSError as error:
         raise StoreError(f"cannot keep a server in {folder}: {error.strerror or error}") from error
@@ -269,4 +270,7 @@ def _let_through(folder: Path) -> None:
 def _allow(path: Path, bits: int) -> None:
     mode = path.stat().st_mode
     if mode & bits != bits:
-        path.chmod(mode | bits)
+        try:
+            path.chmod(mode | bits)
+        except OSError as error:
+            raise StoreError(f"the server's account cannot be let into {path}: {error.strerror or error}") from error

@@ -9,6 +9,7 @@ a line: `ready` with the server's process id, or `failed` with what the server s
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import shutil
@@ -24,6 +25,7 @@ from typing import BinaryIO
 _NOTICED_S, _START_S, _STOP_S, _HARD_STOP_S = 1.0, 60.0, 60.0, 5.0
 _POLL_S = 0.005
 _STOPPING = b"stopping"  # what the lock says while a server of the folder ends
+_PR_SET_PDEATHSIG = 1  # of sys/prctl.h
 _READY_LINE = 7  # of postmaster.pid, as pg_ctl reads it
 _INITDB = "-U postgres --auth=trust --encoding=UTF8 --no-sync --no-instructions"
 _SAME_ORDER_EVERYWHERE = "--locale=C --locale-provider=builtin --builtin-locale=C.UTF-8"
@@ -100,6 +102,11 @@ def _take(lock: FileIO) -> None:
             return
 
 
+def _end_with_parent() -> None:
+    # In the server, before it is one: should this process be killed itself, the server is told to shut down.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
 def _run(order: Order, command: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
     account = order.user or None
     try:
@@ -112,6 +119,7 @@ def _run(order: Order, command: list[str], log: BinaryIO) -> subprocess.Popen[by
             user=account,
             group=account,
             extra_groups=[] if account else None,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - there is one thread
         )
     except OSError as error:
         raise _NotUp(f"cannot run {command[0]}: {error.strerror or error}") from error
