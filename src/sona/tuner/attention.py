@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from sona.errors import InvalidValue
 from sona.tuner.criticality import criticality
 from sona.tuner.execution import AttentionType
 from sona.tuner.lorentz import hierarchical_lorentz
@@ -26,10 +27,24 @@ _DECAY = 0.25
 def attention_weights(view: PlanView, attention_type: AttentionType = DEFAULT) -> Doubles:
     """Return the weights of the operators by one of the seven types, shape (n,), at least 0 with sum 1.
 
+    Raises:
+        InvalidValue: an unknown type.
+
     >>> attention_weights(PlanView.of([[], [0], [1]], [1, 5, 2]), AttentionType.CRITICAL_PATH).tolist()
     [0.125, 0.625, 0.25]
     """
-    return _TYPES[AttentionType(attention_type)](view)
+    return _TYPES[known_type(attention_type)](view)
+
+
+def known_type(attention_type: AttentionType) -> AttentionType:
+    """Return the type itself, also where its text is given.
+
+    Raises:
+        InvalidValue: an unknown type.
+    """
+    if attention_type not in _TYPES:
+        raise InvalidValue(f"attention_type: expected one of {', '.join(_TYPES)}, got {attention_type!r}")
+    return AttentionType(attention_type)
 
 
 def topological(view: PlanView) -> Doubles:

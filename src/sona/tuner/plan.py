@@ -15,7 +15,7 @@ from typing import Self, cast
 from sona.checks import Floats
 from sona.config.tuner import DagConfig
 from sona.errors import PlanError
-from sona.tuner.attention import DEFAULT, attention_weights
+from sona.tuner.attention import DEFAULT, attention_weights, known_type
 from sona.tuner.criticality import Criticality, criticality
 from sona.tuner.effort import Effort, effort
 from sona.tuner.embedding import embed_operators, embed_plan
@@ -91,6 +91,7 @@ class NeuralDagPlan:
 
         Raises:
             PlanError: not JSON, not one plan, or a node without its type and costs.
+            InvalidValue: an unknown attention type.
         """
         entry = _entry(document)
         operators = _operators(cast(Node, entry["Plan"]))
@@ -99,7 +100,7 @@ class NeuralDagPlan:
         return cls(
             operators,
             width,
-            AttentionType(attention_type),
+            known_type(attention_type),
             planning_ms=times["Planning Time"],
             execution_ms=times["Execution Time"],
         )
@@ -239,7 +240,7 @@ class NeuralDagPlan:
 
     def with_attention(self, attention_type: AttentionType) -> Self:
         """Return the same plan, weighted another way; what does not depend on the weights is kept."""
-        changed = replace(self, attention_type=AttentionType(attention_type))
+        changed = replace(self, attention_type=known_type(attention_type))
         for name in ("criticality", "effort", "embeddings", "flow", "shape", "view"):
             setattr(changed._memo, name, getattr(self._memo, name))
         return changed

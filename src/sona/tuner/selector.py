@@ -10,8 +10,9 @@ import numpy as np
 
 from sona.checks import nonempty_text
 from sona.config.tuner import DagConfig
-from sona.errors import InvalidValue, StoreError
+from sona.errors import StoreError
 from sona.state import State
+from sona.tuner.attention import known_type
 from sona.tuner.bandit import UcbTuned
 from sona.tuner.execution import AttentionType
 
@@ -73,10 +74,9 @@ class AttentionSelector:
             InvalidValue: an empty name, an unknown type, or a reward outside [0, 1]; nothing changed.
         """
         nonempty_text(pattern, "pattern")
-        if attention_type not in TYPES:
-            raise InvalidValue(f"attention_type: expected one of {', '.join(TYPES)}, got {attention_type!r}")
+        arm = TYPES.index(known_type(attention_type))
         bandit = self._bandits.get(pattern) or self._new()
-        bandit.update(TYPES.index(AttentionType(attention_type)), reward)
+        bandit.update(arm, reward)
         self._bandits[pattern] = bandit
         self._bandits.move_to_end(pattern)
         while len(self._bandits) > self._config.capacity:
