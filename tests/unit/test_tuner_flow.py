@@ -77,6 +77,15 @@ def test_ctes_of_one_name_feed_the_scans_of_their_own_query():
     assert found.flow.consumers[3] == (4,)
 
 
+def test_a_cte_hides_one_of_the_same_name_further_out():
+    scan = node("CTE Scan", **{"CTE Name": "c"})
+    within = {**node("Limit"), "Plans": [init_plan("CTE c"), {**scan, "Parent Relationship": "Outer"}]}
+    found = made({**node("Append"), "Plans": [init_plan("CTE c"), within, {**scan, "Parent Relationship": "Member"}]})
+    assert [found.operators[row].kind for row in (2, 4)] == ["CTE Scan"] * 2
+    assert found.flow.consumers[0] == (4,)
+    assert found.flow.consumers[1] == (2,)
+
+
 def test_a_subtree_is_a_run_of_ids():
     found = plan("sub_plan_18")
     for one in found.operators:

@@ -42,27 +42,30 @@ def data_flow(operators: Sequence[Operator]) -> Flow:
 def readers(operators: Sequence[Operator], started: Operator) -> tuple[int, ...]:
     """Return the operators that read the CTE or init plan that `started` is the root of; () where none says so."""
     name, owner = started.subplan_name or "", started.parent or 0
+    after = operators[started.id + 1 : owner + 1]  # what the owner has below beyond it: init plans stand first
     if name.startswith("CTE "):
-        below = _below(operators, owner, started.id)
-        return tuple(one.id for one in below if one.cte_name == name[4:] and one.kind == "CTE Scan")
+        scans = [one for one in after if one.cte_name == name[4:] and one.kind == "CTE Scan"]
+        return tuple(one.id for one in scans if _owner(operators, one, name) == owner)
     wanted = _mentions(name)
-    for one in _below(operators, owner, started.id):
+    for one in after:
         if any(wanted.search(condition.text) for condition in one.conditions):
             return (_evaluating(operators, one, owner),)
     return ()
 
 
 def first_below(operators: Sequence[Operator], top: int) -> int:
-    """Return the least id of the operators at and below `top`: they are the ids from it to `top`."""
+    """Return the least id at and below `top`; the ids from it to `top` are those of the subtree."""
     while operators[top].children:
         top = operators[top].children[0]
     return top
 
 
-def _below(operators: Sequence[Operator], top: int, without: int) -> list[Operator]:
-    # A subtree is a run of ids that ends with its root, as children come before parents.
-    left_out = range(first_below(operators, without), without + 1)
-    return [operators[row] for row in range(first_below(operators, top), top + 1) if row not in left_out]
+def _owner(operators: Sequence[Operator], scan: Operator, name: str) -> int | None:
+    # A query within may have a CTE of the same name; a scan reads that of the nearest.
+    row = scan.parent
+    while row is not None and not any(operators[child].subplan_name == name for child in operators[row].children):
+        row = operators[row].parent
+    return row
 
 
 def _mentions(name: str) -> re.Pattern[str]:
