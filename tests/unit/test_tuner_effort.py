@@ -51,6 +51,12 @@ def test_processes_share_their_loops():
     np.testing.assert_allclose(made(gather).learned_costs, [6.0, 1.0, 1.0, 2.0])
 
 
+def test_a_gather_node_may_itself_run_more_than_once():
+    scan = node(**timed(2.0, loops=6))  # twice, by three processes
+    gather = node("Gather", plans=[scan], **timed(3.0, loops=2), **{"Workers Planned": 2, "Workers Launched": 2})
+    assert made(gather).learned_costs.tolist() == [4.0, 2.0]
+
+
 def test_processes_that_were_not_to_be_had_share_nothing():
     scan = node(**timed(6.0, loops=1))
     gather = node("Gather", plans=[scan], **timed(7.0), **{"Workers Planned": 2, "Workers Launched": 0})

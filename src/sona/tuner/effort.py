@@ -101,14 +101,15 @@ def _processes(operators: Sequence[Operator], is_measured: bool) -> Doubles:
         parent = operators[one.parent]
         shared[one.id] = shared[parent.id]
         if parent.workers_planned is not None and one.relationship == "Outer":
-            shared[one.id] = _ran(one, parent.workers_planned + 1.0) if is_measured else parent.workers_planned + 1.0
+            most = parent.workers_planned + 1.0
+            shared[one.id] = min(_loops(one) / max(_loops(parent), 1.0), most) if is_measured else most
         elif _is_alone(operators, one):
             shared[one.id] = 1.0
-    return shared
+    return np.maximum(shared, 1.0)
 
 
-def _ran(one: Operator, most: float) -> float:
-    return 1.0 if one.actuals is None else min(max(one.actuals.loops, 1.0), most)
+def _loops(one: Operator) -> float:
+    return 1.0 if one.actuals is None else one.actuals.loops
 
 
 def _is_alone(operators: Sequence[Operator], one: Operator) -> bool:
