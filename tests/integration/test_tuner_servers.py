@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
+import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,11 +32,12 @@ with server:
         raise RuntimeError("on purpose")
     if line == "exit\\n":
         os._exit(0)
-    if line == "fork\\n" and os.fork() == 0:
-        server.stop()  # of a child: it is the parent's server
+    if line.startswith("fork") and os.fork() == 0:
+        if line == "fork and stop\\n":
+            server.stop()
         print("child", os.getpid(), flush=True)
         time.sleep(60)
-    if line == "fork\\n":
+    if line.startswith("fork"):
         time.sleep(60)
 """
 
@@ -118,6 +121,8 @@ def test_a_restart_keeps_data_and_address_and_ends_sessions(server, crash):
     assert server.pid != pid
     assert not is_alive(pid)
     assert value(dsn, f"SELECT x FROM {table}") == 42
+    log = Path(value(dsn, "SHOW data_directory")).parent / "log"
+    assert ("not properly shut down" in log.read_text()) == crash
 
 
 def test_a_server_that_runs_is_not_started_again(server):
@@ -156,11 +161,26 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path):
             EmbeddedServer(tmp_path / name).start()
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_is_refused_and_its_server_left_alone(tmp_path):
     with EmbeddedServer(tmp_path) as server:
         with pytest.raises(TunerError, match="another server runs in this folder"):
             EmbeddedServer(tmp_path).start()
         assert value(server.dsn, "SELECT 1") == 1
+
+
+@pytest.mark.slow
+def test_a_folder_whose_server_is_stopping_is_waited_for(tmp_path):
+    with EmbeddedServer(tmp_path):
+        assert (tmp_path / "lock").read_bytes() == b""
+    assert (tmp_path / "lock").read_bytes() == b"stopping"
+    with (tmp_path / "lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        threading.Timer(2.0, lambda: fcntl.flock(lock, fcntl.LOCK_UN)).start()
+        began = time.monotonic()
+        with EmbeddedServer(tmp_path) as server:
+            assert time.monotonic() - began >= 1.9
+            assert value(server.dsn, "SELECT 1") == 1
 
 
 def test_a_setting_that_the_server_refuses_is_said_and_leaves_nothing(tmp_path, monkeypatch):
@@ -196,14 +216,15 @@ def test_any_way_out_of_the_owner_ends_the_server(line):
 
 
 @pytest.mark.slow
-def test_a_forked_child_neither_stops_nor_keeps_the_server():
+@pytest.mark.parametrize("line", ["fork", "fork and stop"])
+def test_a_forked_child_neither_stops_nor_keeps_the_server(line):
     with running(OWNER, "") as process:
-        pid, _ = owned(process)
-        process.stdin.write("fork\n")
+        pid, scratch = owned(process)
+        process.stdin.write(f"{line}\n")
         process.stdin.flush()
         child = int(process.stdout.readline().split()[1])
         try:
-            assert is_alive(pid)
+            assert value(f"host='{scratch}' user=postgres", "SELECT 1") == 1
             process.kill()
             assert ends(lambda: is_alive(pid))
             assert is_alive(child)
@@ -243,6 +264,7 @@ def test_a_server_whose_holder_was_killed_ends_and_can_be_started_anew(tmp_path,
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux who holds the server")
 def test_the_holder_heeds_no_signal_but_the_end_of_its_pipe(server):
+    assert os.getsid(server.pid) != os.getsid(0)  # the terminal's interrupt is for the owner alone
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.kill(holder_of(server.pid), number)
     assert value(server.dsn, "SELECT 1") == 1
