@@ -63,6 +63,16 @@ _TYPES = words(
     "money name numeric numrange path pg_lsn point polygon precision real regclass smallint sparsevec text time "
     "timestamp timestamptz timetz tsquery tsrange tsvector tstzrange uuid varchar vector xml zone"
 )
+_NEVER_BARE = (
+    RESERVED
+    | _TYPES
+    | words(
+        "analyse analyze authorization binary check column collation constraint create current_catalog current_date "
+        "current_role current_schema current_time current_timestamp current_user default deferrable delete do end false "
+        "first for foreign freeze grant initially insert localtime localtimestamp merge next operator placing primary "
+        "references session_user set system_user table true unique update user variadic verbose"
+    )
+)
 _UNITS = words("year month day hour minute second to")
 _TYPE_TAILS = words("precision varying with without time zone") | _UNITS
 _LIST_ENDS = words("limit offset fetch having window for union intersect except where select from rows")
@@ -168,14 +178,14 @@ def called_functions(pieces: Sequence[Piece]) -> tuple[str, ...]:
         while start > 1 and pieces[start - 1].text == ".":
             start -= 2
         before = pieces[start - 1] if start else None
-        if before is None or not (before.text in (")", "AS", "WITH", "RECURSIVE") or _is_callable(before)):
+        if before is None or not (before.text in (")", "AS", "WITH", "RECURSIVE", "::") or _is_callable(before)):
             found.add("".join(part.text.strip('"') for part in pieces[start : index + 1]))
     return tuple(sorted(found))
 
 
 def _is_callable(piece: Piece) -> bool:
     first = piece.text[0]
-    return not piece.values and (first.isalpha() or first in '_"') and piece.text.lower() not in _NOT_CALLED
+    return not piece.values and (first.isalpha() or first in '_"') and piece.text.lower() not in RESERVED
 
 
 class _Reader:
@@ -304,7 +314,7 @@ class _Reader:
             self.keep_type()
 
     def read_quoted(self, token: Token) -> None:
-        plain = _PLAIN_NAME.fullmatch(token.text) and token.text[1:-1] not in RESERVED | _TYPES
+        plain = _PLAIN_NAME.fullmatch(token.text) and token.text[1:-1] not in _NEVER_BARE
         self.put(token.text[1:-1] if plain else token.text)
 
     def keep_type(self) -> None:
@@ -369,7 +379,7 @@ class _Reader:
 
     def open(self, text: str) -> None:
         owner, outer = self.before(), self.groups[-1]
-        if owner == "," and outer.owner == "" and self.before(2) == ")":
+        if owner == "," and self.before(2) == ")":
             owner = "values" if self.is_row_of_values() else owner
         listed = outer.in_by and owner in ("by", ",", "(", "rollup", "cube", "sets")
         self.groups.append(_Group(owner, len(self.pieces), listed))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sona.errors import InvalidValue, PlanError
 from sona.tuner.normal import RESERVED
-from sona.tuner.tokens import TokenKind, tokens
+from sona.tuner.tokens import TokenKind, tokens, words
 
 Parameters = Sequence[object] | Mapping[str, object] | None
 
@@ -124,6 +124,7 @@ class _Text:
         order = self.find(("order",), _Span(origin, group.end), depth)
         if origin >= group.end or order >= group.end:
             raise PlanError("the search has no FROM or no ORDER BY of its own")
+        self.refuse_other_rows(_Span(select + 1, origin))
         term = _Span(order + 2, self.term_end(order + 2, group.end, depth))
         distance = term if term.start <= column < term.end else self.item(column, _Span(select + 1, origin), depth)
         direction = self.find((",", *_TAIL), _Span(term.end, group.end), depth)
@@ -139,6 +140,13 @@ class _Text:
             _Span(term.end, direction),
             _Span(rest, group.end),
         ]
+
+    def refuse_other_rows(self, items: _Span) -> None:
+        """Refuse a select list that decides how many rows there are: without it there would be others."""
+        found = [self.word(items.start)] if self.word(items.start) == "distinct" else []
+        found += [self.word(at) for at in range(items.start, items.end) if self.word(at) in _MULTIPLY]
+        if found:
+            raise PlanError(f"{found[0].upper()} in the select list changes which rows are returned")
 
     def from_of(self, body: _Span, depth: int) -> int:
         at = body.start
@@ -226,6 +234,11 @@ class _Text:
         return "".join([*out, self.sql[at : self.given[span.end - 1].end]])
 
 
+_MULTIPLY = words(
+    "generate_series generate_subscripts json_array_elements json_array_elements_text json_each json_each_text "
+    "json_object_keys jsonb_array_elements jsonb_array_elements_text jsonb_each jsonb_each_text jsonb_object_keys "
+    "jsonb_path_query regexp_matches regexp_split_to_table string_to_table unnest"
+)
 _TAIL = ("limit", "offset", "fetch", "for")
 
 

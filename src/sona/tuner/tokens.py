@@ -55,7 +55,7 @@ _TOKEN = re.compile(
     |(?P<parameter>{_PLACEHOLDER}|\$\d+)
     |(?P<number>0[xX][\da-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+
         |(?:\d[\d_]*(?:\.(?!\.)[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?)
-    |(?P<word>[{_LETTER}][\d${_LETTER}]*)
+    |(?P<word>(?![eEbBxXnN]'|[uU]&['"])[{_LETTER}][\d${_LETTER}]*)
     |(?P<mark>::|:=|[()\[\],;.:])
     |(?P<operator>[-+*/<>=~!@\#%^&|`?]+)
     |(?P<junk>.+)
