@@ -53,7 +53,7 @@ class EmbeddedServer:
         self._folder = None if folder is None else Path(folder).absolute()
         self._settings = _checked(settings or {})
         self._watcher: subprocess.Popen[str] | None = None
-        self._scratch = Path()
+        self._scratch = ""
         self._pid = 0
 
     def __enter__(self) -> Self:
@@ -106,12 +106,10 @@ class EmbeddedServer:
         if self._folder is not None:
             _check_folder(self._folder)
         account = _account(programs) if os.geteuid() == 0 else ""
-        self._scratch = _scratch(account)
         try:
             self._watch(programs, account)
         except BaseException:
             self.stop()
-            shutil.rmtree(self._scratch, ignore_errors=True)
             raise
 
     def restart(self, *, crash: bool = False) -> None:
@@ -141,21 +139,22 @@ class EmbeddedServer:
         _HELD.discard(self)
         with suppress(BrokenPipeError), held:  # which waits until it has ended
             self._pipe(held).close()
-        shutil.rmtree(self._scratch, ignore_errors=True)  # gone already, unless that process was killed
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)  # gone already, unless that process was killed
 
     def _watch(self, programs: Path, account: str) -> None:
         from sona.tuner.watcher import Order  # it needs a system with sockets in folders
 
-        if account and self._folder is not None:
-            _let_through(self._folder / "data")
-        home = self._folder or self._scratch
-        order = Order(str(programs), str(home), str(self._scratch), self._settings, account)
+        home, temporary = "" if self._folder is None else str(self._folder), _temporary()
+        if account:
+            _let_through(Path(home or temporary, "data"))
+        order = Order(str(programs), home, temporary, self._settings, account)
         self._watcher = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_WATCHER), json.dumps(asdict(order))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=self._scratch,
+            cwd=temporary,
             start_new_session=True,  # what the terminal interrupts is this process, which then stops the server
             text=True,
         )
@@ -168,7 +167,8 @@ class EmbeddedServer:
         if verdict != "ready":
             self.stop()
             raise TunerError(f"the server does not start: {text or 'what held it is gone'}")
-        self._pid = int(text)
+        pid, _, scratch = text.partition(" ")
+        self._pid, self._scratch = int(pid), scratch
 
     def _running(self) -> subprocess.Popen[str]:
         if self._watcher is None:
@@ -236,14 +236,9 @@ def _check_folder(folder: Path) -> None:
         raise StoreError(f"{folder} holds data of PostgreSQL {made_by}, expected {MAJOR}; name another folder")
 
 
-def _scratch(account: str) -> Path:
+def _temporary() -> str:
     usual = tempfile.gettempdir()
-    is_short = len(os.fsencode(usual)) + len("/sona-12345678") <= _LONGEST_SOCKET
-    folder = Path(tempfile.mkdtemp(prefix="sona-", dir=usual if is_short else "/tmp"))
-    if account:
-        shutil.chown(folder, account, account)
-        _let_through(folder)
-    return folder
+    return usual if len(os.fsencode(usual)) + len("/sona-12345678") <= _LONGEST_SOCKET else "/tmp"
 
 
 def _account(programs: Path) -> str:

@@ -3,7 +3,7 @@
 Run by path, not imported: it needs the standard library alone and is there in milliseconds. A signal that kills the
 owner, an exit without clean-up and an orderly stop look the same from here: the end of standard input. Commands are
 lines: `restart`, and `crash`, which restarts without an orderly shutdown. Each is answered, as the first start is, by
-a line: `ready` with the server's process id, or `failed` with what the server said.
+a line: `ready` with the server's process id and the folder of its socket, or `failed` with what the server said.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 _NOTICED_S, _START_S, _STOP_S, _HARD_STOP_S = 1.0, 60.0, 60.0, 5.0
@@ -37,17 +38,19 @@ class Order:
 
     Args:
         programs: Folder of `postgres` and `initdb`.
-        home: Folder of data, log and lock.
-        scratch: Folder of the socket, removed in the end; the data goes with it where it is `home` too.
+        home: Folder of data, log and lock; empty to have them in the scratch folder.
+        temporary: Where the scratch folder is made, which has the socket and is removed in the end.
         settings: Settings of the server, each `name=value`.
         user: System user to run it as; empty for one's own.
+        scratch: The scratch folder, once it is made.
     """
 
     programs: str
     home: str
-    scratch: str
+    temporary: str
     settings: list[str]
     user: str
+    scratch: str = ""
 
 
 class _NotUp(Exception):
@@ -59,12 +62,15 @@ def main(order: Order) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # the end of the pipe decides, not who else was signalled
     try:
-        with Path(order.home, "lock").open("a+b", buffering=0) as lock:
-            _hold(order, lock)
+        # Made here, not by the owner: who makes it is there to remove it, whatever kills the owner.
+        with TemporaryDirectory(prefix="sona-", dir=order.temporary, ignore_cleanup_errors=True) as scratch:
+            if order.user:
+                shutil.chown(scratch, order.user, order.user)
+            placed = replace(order, scratch=scratch, home=order.home or scratch)
+            with Path(placed.home, "lock").open("a+b", buffering=0) as lock:
+                _hold(placed, lock)
     except (_NotUp, OSError) as failure:
         _say(f"failed {failure}")
-    finally:
-        shutil.rmtree(order.scratch, ignore_errors=True)
 
 
 def _hold(order: Order, lock: FileIO) -> None:
@@ -153,7 +159,7 @@ def _started(order: Order) -> subprocess.Popen[bytes]:
         except BaseException:
             _stop(server, hard=True)
             raise
-    _say(f"ready {server.pid}")
+    _say(f"ready {server.pid} {order.scratch}")
     return server
 
 
