@@ -127,7 +127,7 @@ class ArmOdds:
             StoreError: damaged, or of another width.
         """
         odds = cls(width)
-        for arm, _ in state.items():
+        for arm in dict(state.items()):
             kept, one = state.child(arm), _Outcomes(width)
             one.embeddings = kept.floats("embeddings", _KEPT, width)
             one.ratios, one.bounds, one.surprises = kept.doubles("figures", 3, _KEPT)

@@ -31,6 +31,7 @@ _LIMIT, _LIMIT_S = 3.0, 0.05  # what is in force is given up after so many times
 _CHANGED = 2.0  # the server's own time changed by this factor: what was found out is out of date
 _FURTHER = 1.3  # an arm that was given up is tried again only with so much more time
 _EXPLAIN_S = 0.0015  # what asking for a plan is expected to cost, until it was seen
+_EXPLAIN_SHARE = 0.02  # of the time a statement took so far: what asking for its plan may cost
 
 
 class Purpose(StrEnum):
@@ -124,7 +125,7 @@ class PlanPolicy:
         unit = self.units.get(key)
         if unit is None or unit.note is not None or not self._is_worth_it(unit):
             return False
-        return self._explain_s <= self.budget.room_s
+        return self._explain_s <= min(self.budget.room_s, _EXPLAIN_SHARE * unit.count * unit.server_s)
 
     def _is_worth_it(self, unit: Unit) -> bool:
         server = unit.times.get(SERVER.name)
@@ -205,6 +206,17 @@ class PlanPolicy:
             return False
         unit.shapes[arm.name] = shape
         return True
+
+    def drop(self, key: str, cost_s: float) -> None:
+        """Forget a statement that is left alone from now on, which took `cost_s` to find out."""
+        if (unit := self.units.pop(key, None)) is not None:
+            self._forget(key, unit)
+        self._asked(cost_s)
+
+    def server_s(self, key: str) -> float:
+        """Return what a statement typically takes under the server's own choice, in seconds; 0 for one not known."""
+        unit = self.units.get(key)
+        return 0.0 if unit is None else unit.server_s
 
     def _asked(self, cost_s: float) -> None:
         self._explain_s += 0.1 * (cost_s - self._explain_s)

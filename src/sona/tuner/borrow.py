@@ -1,0 +1,144 @@
+"""Settings that hold for one statement on a connection, and are gone after it whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from sona.errors import MissingExtra
+
+try:
+    import psycopg
+    from psycopg.abc import Params, QueryNoTemplate
+    from psycopg.pq import TransactionStatus
+except ModuleNotFoundError as error:
+    raise MissingExtra("psycopg", "postgres", "tuning a server") from error
+
+__all__ = ["Borrowed", "Connection", "Row", "ask", "is_idle", "psycopg"]
+
+Row = tuple[object, ...]
+Connection = psycopg.Connection[Row]
+
+_LONGEST_MS = 2_147_483_647
+_UNDO = "ROLLBACK TO SAVEPOINT sona_tuner; RELEASE SAVEPOINT sona_tuner"
+_TRIES = 3  # to undo: the limit of the statement may still hold, and end what undoes it
+# The application's own limit stays in force where it is the shorter one.
+_LIMIT = """SELECT is_ours AND set_config('statement_timeout', '{0}', true) <> ''
+FROM (SELECT given = interval '0' OR given >= interval '{0} ms' AS is_ours
+  FROM (SELECT current_setting('statement_timeout')::interval AS given) AS setting) AS known"""
+
+
+def ask(connection: Connection, sql: str, params: Params | None = None) -> list[Row]:
+    """Return the rows of the last of the statements in `sql`, which is not tuned, prepared, or seen by the application.
+
+    Raises:
+        psycopg.Error: as the server says.
+    """
+    cursor = psycopg.Cursor(connection, row_factory=psycopg.rows.tuple_row)
+    query: QueryNoTemplate = sql.encode()
+    cursor.execute(query, params, prepare=False)
+    while cursor.nextset():
+        pass
+    return [] if cursor.description is None else cursor.fetchall()
+
+
+def is_idle(connection: Connection) -> bool:
+    """Return True when no transaction is open."""
+    return connection.info.transaction_status == TransactionStatus.IDLE
+
+
+class Borrowed:
+    """A block in which settings hold: around it a transaction of its own, or a savepoint in that of the application.
+
+    After an error the connection is as it was before the block; the application's transaction goes on.
+
+    Args:
+        connection: Not within a failed transaction, not in pipeline mode.
+        settings: Value of each setting by name.
+        timeout_s: When the server gives a statement of the block up; None for the application's own limit.
+    """
+
+    def __init__(
+        self, connection: Connection, settings: Mapping[str, str] | None = None, timeout_s: float | None = None
+    ) -> None:
+        """Note what to set; nothing is sent yet."""
+        self._connection, self._settings, self._timeout_s = connection, dict(settings or {}), timeout_s
+        self._is_own = connection.autocommit and is_idle(connection)
+        self._before: Row = ()
+        self.is_set = False
+        """True once every setting was taken."""
+        self.is_limited = False
+        """True when it is `timeout_s` that ends a statement, and not a shorter limit of the application's."""
+
+    def __enter__(self) -> Self:
+        """Set everything, in one exchange.
+
+        Raises:
+            psycopg.Error: a setting is refused; nothing is set.
+        """
+        try:
+            self._begin()
+        except BaseException:
+            self._undo()
+            raise
+        self.is_set = True
+        return self
+
+    def _begin(self) -> None:
+        names = self._names
+        if self._is_own:
+            ask(self._connection, "BEGIN")
+        else:
+            known = ", ".join(f"current_setting({_quoted(name)}, true)" for name in names)
+            ask_first = f"; SELECT {known}" if names else ""
+            self._before = next(iter(ask(self._connection, f"SAVEPOINT sona_tuner{ask_first}")), ())
+        parts = []
+        if self._settings:
+            given = (f"set_config({_quoted(n)}, {_quoted(v)}, true)" for n, v in self._settings.items())
+            parts.append(f"SELECT {', '.join(given)}")
+        if self._timeout_s is not None:
+            parts.append(_LIMIT.format(min(_LONGEST_MS, max(1, math.ceil(self._timeout_s * 1000.0)))))
+        if parts:
+            rows = ask(self._connection, "; ".join(parts))
+            self.is_limited = self._timeout_s is not None and rows == [(True,)]
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        limit = ("statement_timeout",) if self._timeout_s is not None else ()
+        return (*self._settings, *limit)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the block: what was set is unset."""
+        if kind is not None:
+            self._undo()
+            return
+        # The answer is here: what fails now is met by the application's next statement, if it still matters then.
+        try:
+            ask(self._connection, "COMMIT" if self._is_own else self._restored())
+        except psycopg.Error:
+            self._undo()
+
+    def _restored(self) -> str:
+        # Not by going back: the locks that the statement took are the transaction's, as they are without a tuner.
+        back = "".join(
+            f"SET LOCAL {name} TO {_quoted(str(value)) if value else 'DEFAULT'}; "
+            for name, value in reversed(list(zip(self._names, self._before, strict=True)))
+        )
+        return f"{back}RELEASE SAVEPOINT sona_tuner"
+
+    def _undo(self) -> None:
+        for _ in range(_TRIES):
+            if self._connection.closed or is_idle(self._connection):
+                return
+            with contextlib.suppress(psycopg.Error):
+                ask(self._connection, "ROLLBACK" if self._is_own else _UNDO)
+                return
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

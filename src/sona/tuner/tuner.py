@@ -1,0 +1,232 @@
+"""What an application keeps to have its queries tuned: everything learned, for all its connections and threads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sona.config.tuner import TunerConfig
+from sona.errors import ConfigError
+from sona.state import State, read_state, write_state
+from sona.tuner.arms import SERVER, Arm
+from sona.tuner.ledger import Account, Ledger
+from sona.tuner.plan import NeuralDagPlan
+from sona.tuner.plan_policy import Choice, PlanPolicy, Purpose
+from sona.tuner.statement import Statement, StatementReader
+from sona.tuner.unit import PlanNote
+
+TUNER_MODES = ("tune", "observe")
+"""What a tuner does: choose settings, or only look on."""
+
+_KIND = "tuner"
+_SERVER = Choice(SERVER, Purpose.SERVER)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A statement that an application runs.
+
+    Args:
+        statement: Its text, read.
+        params: Its parameters, as the driver takes them.
+        key: Digest of the statement with its values.
+        refusal: Why it is run as it is; None when it may be tuned.
+    """
+
+    statement: Statement
+    params: Sequence[object] | Mapping[str, object] | None
+    key: str
+    refusal: str | None
+
+
+class Tuner:
+    """Learns which settings each statement is best run with; attach it to connections with `sona.tuner.attach`.
+
+    Any number of connections and threads share one: choosing and learning take a lock for microseconds.
+
+    Args:
+        config: Settings.
+        mode: "tune", or "observe" to time statements and read their plans and never set anything.
+
+    Raises:
+        ConfigError: an unknown mode.
+    """
+
+    def __init__(self, config: TunerConfig | None = None, *, mode: str = "tune") -> None:
+        """Start with nothing learned: everything runs as the server chooses."""
+        if mode not in TUNER_MODES:
+            raise ConfigError(f"mode: expected one of {', '.join(TUNER_MODES)}, got {mode!r}")
+        self.config, self.mode = config or TunerConfig(), mode
+        self._reader = StatementReader()
+        self._plans = PlanPolicy(self.config)
+        self._ledger = Ledger(self.config.capacity)
+        self._lock = threading.Lock()
+        self._path: Path | None = None
+
+    # -- what is kept --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], config: TunerConfig | None = None, *, mode: str = "tune") -> Self:
+        """Return the tuner saved at `path`, or a new one; `close` saves it there.
+
+        Raises:
+            StoreError: the file is damaged, or of another kind.
+        """
+        target = Path(path)
+        tuner = cls.load(target, config, mode=mode) if target.exists() else cls(config, mode=mode)
+        tuner._path = target
+        return tuner
+
+    def close(self) -> None:
+        """Save what was learned to where it was opened from; without a file, do nothing."""
+        if self._path is not None:
+            self.save(self._path)
+
+    def __enter__(self) -> Self:
+        """Return this tuner."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Save what was learned."""
+        self.close()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything learned to one file, as a whole or not at all.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        write_state(path, _KIND, self.state())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], config: TunerConfig | None = None, *, mode: str = "tune") -> Self:
+        """Return the tuner saved at `path`.
+
+        Raises:
+            StoreError: the file is missing, damaged, or of another kind.
+        """
+        return cls.from_state(read_state(path, _KIND), config, mode=mode)
+
+    def state(self) -> State:
+        """Return everything learned."""
+        with self._lock:
+            return State({"plans": self._plans.state(), "ledger": self._ledger.state()})
+
+    @classmethod
+    def from_state(cls, state: State, config: TunerConfig | None = None, *, mode: str = "tune") -> Self:
+        """Return the tuner that `state` came from.
+
+        Raises:
+            StoreError: damaged.
+        """
+        tuner = cls(config, mode=mode)
+        tuner._plans = PlanPolicy.from_state(state.child("plans"), tuner.config)
+        tuner._ledger = Ledger.from_state(state.child("ledger"), tuner.config.capacity)
+        return tuner
+
+    # -- for sessions --------------------------------------------------------------------------------------------------
+
+    def request(self, sql: str, params: Sequence[object] | Mapping[str, object] | None) -> Request:
+        """Return what is known of a statement before it runs.
+
+        Args:
+            sql: Its text.
+            params: Its parameters.
+        """
+        statement = self._reader.read(sql)
+        given = "" if params is None else repr(params)
+        digest = hashlib.blake2b(f"{statement.literal_key}{given}".encode("utf-8", "surrogatepass"), digest_size=8)
+        refusal = statement.refusal or statement.plan_dependence or self._ledger.refusal(statement.fingerprint)
+        return Request(statement, params, f"{statement.fingerprint}:{digest.hexdigest()}", refusal)
+
+    def choose(self, request: Request) -> Choice:
+        """Return what to run a statement with."""
+        if self.mode == "observe":
+            return _SERVER
+        with self._lock:
+            return self._plans.choose(request.key)
+
+    def in_force(self, request: Request) -> Choice:
+        """Return what to run a statement with when nothing is tried."""
+        if self.mode == "observe":
+            return _SERVER
+        with self._lock:
+            return self._plans.in_force(request.key)
+
+    def wants_plan(self, request: Request) -> bool:
+        """Return True when the server's own plan of a statement is worth asking for."""
+        with self._lock:
+            return self._plans.wants_plan(request.key)
+
+    def knows_plan(self, request: Request, arm: Arm) -> bool:
+        """Return True when the plan of a statement under an arm was seen."""
+        with self._lock:
+            return arm.name in self._plans.units[request.key].shapes
+
+    def is_new_plan(self, request: Request, arm: Arm, shape: str, cost_s: float) -> bool:
+        """Take in the plan of a statement under an arm; return False when it need not run."""
+        with self._lock:
+            self._account(request).explored_s += cost_s
+            return self._plans.is_new_plan(request.key, arm, shape, cost_s)
+
+    def describe(self, request: Request, plan: NeuralDagPlan | None, refusal: str | None, cost_s: float) -> None:
+        """Take in the server's own plan of a statement, or why it is left alone from now on.
+
+        Args:
+            request: The statement.
+            plan: The plan; None when it cannot be read.
+            refusal: Why the statement is left alone; None when it may be tuned.
+            cost_s: Seconds that asking took.
+        """
+        with self._lock:
+            account = self._account(request)
+            account.explored_s += cost_s
+            if plan is None or refusal is not None:
+                account.refusal = refusal
+                self._plans.drop(request.key, cost_s)
+                return
+            kinds = tuple(sorted({one.kind for one in plan.operators}))
+            note = PlanNote(plan.shape, kinds, plan.total_cost, plan.plan_embedding)
+            self._plans.describe(request.key, note, cost_s)
+
+    def finish(self, request: Request, choice: Choice, time_s: float) -> None:
+        """Take in that a statement came to its end after `time_s`, all that the application waited."""
+        with self._lock:
+            account = self._account(request)
+            self._ledger.add(account, time_s)
+            server_s = self._plans.server_s(request.key)
+            if not choice.arm.params.is_default and server_s > 0.0:
+                account.saved_s += server_s - time_s
+            before_s = self._plans.budget.explored_s
+            self._plans.finish(request.key, request.statement.fingerprint, choice, time_s)
+            account.explored_s += self._plans.budget.explored_s - before_s
+
+    def abandon(self, request: Request, choice: Choice, wasted_s: float) -> None:
+        """Take in that a statement was given up after `wasted_s`, and is run again."""
+        with self._lock:
+            account = self._account(request)
+            account.total_s += wasted_s
+            account.saved_s -= wasted_s
+            account.explored_s += wasted_s
+            self._ledger.total_s += wasted_s
+            self._plans.abandon(request.key, choice, wasted_s)
+
+    def refuse(self, request: Request, arm: Arm, why: str, *, everywhere: bool = False) -> None:
+        """Take in that an arm cannot be used, for a statement or on this server."""
+        with self._lock:
+            self._plans.refuse(request.key, arm, why, everywhere=everywhere)
+
+    def leave_alone(self, request: Request, time_s: float) -> None:
+        """Take in that a statement which is not tuned took `time_s`."""
+        with self._lock:
+            account = self._account(request)
+            account.refusal = request.refusal or account.refusal
+            self._ledger.add(account, time_s)
+
+    def _account(self, request: Request) -> Account:
+        return self._ledger.account(request.statement.fingerprint, request.statement.normalised)
