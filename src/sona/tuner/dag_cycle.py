@@ -1,0 +1,115 @@
+"""A background cycle over executions of plans: computed on copies, from what was waiting when it began."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sona.adapters import LearningSignal
+from sona.config.tuner import DagConfig
+from sona.retention.ewc import EwcPlusPlus
+from sona.tuner.bank import DagReasoningBank
+from sona.tuner.dag_micro import DagMicroLoRA, EwcUpdate, Lesson, Neighbour
+from sona.tuner.dag_results import DagCycleResult
+from sona.tuner.outcomes import Outcome
+from sona.tuner.quality import Objective
+from sona.tuner.trajectories import DagTrajectory
+
+_NEIGHBOURS = 8  # patterns that an execution is a lesson about
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DagCycle:
+    """Everything a cycle is computed from; nothing that comes later reaches it.
+
+    Args:
+        bank: The patterns in force.
+        adapter: The adapter; None where it is switched off.
+        batch: The executions that were waiting, in order.
+        hits: Queries that ran as a pattern said, by its id.
+        objective: What says how well an execution went; None for the specified measure.
+        number: Cycles before it.
+        now: Seconds.
+    """
+
+    bank: DagReasoningBank
+    adapter: DagMicroLoRA | None
+    batch: tuple[DagTrajectory, ...]
+    hits: Mapping[int, int]
+    objective: Objective | None
+    number: int
+    now: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DagChange:
+    """A cycle's outcome, not yet in force: the patterns, the protection of the adapter, and what it did."""
+
+    bank: DagReasoningBank
+    ewc: EwcPlusPlus | None
+    result: DagCycleResult
+
+
+def compute_cycle(cycle: DagCycle, config: DagConfig) -> DagChange:
+    """Return what a cycle learns: the same from the same cycle, and nothing that it reads is changed.
+
+    Raises:
+        InvalidValue: the objective gave no quality.
+        DimensionMismatch: an execution is of another width.
+    """
+    rng = np.random.default_rng([config.seed, cycle.number])
+    ewc, update = _protection(cycle, rng)
+    bank = cycle.bank.copy()
+    learned = bank.learn(cycle.batch, lambda one: outcome_of(one, cycle.objective), rng=rng)
+    bank.count_hits(cycle.hits, cycle.now)
+    result = DagCycleResult(
+        trajectories=len(cycle.batch),
+        joined=learned.joined,
+        made=learned.made,
+        merged=bank.consolidate(),
+        evicted=learned.evicted,
+        shifts=learned.shifts,
+        ewc=update,
+    )
+    return DagChange(bank, ewc, result)
+
+
+def outcome_of(trajectory: DagTrajectory, objective: Objective | None) -> Outcome:
+    """Return what a pattern keeps of an execution.
+
+    Raises:
+        InvalidValue: the objective gave no quality.
+    """
+    quality, gain = trajectory.compute_quality(objective), trajectory.compute_gain(objective)
+    return Outcome(trajectory.params, quality, gain, trajectory.timestamp)
+
+
+def lesson_of(
+    trajectory: DagTrajectory, gain: float | None, bank: DagReasoningBank, adapter: DagMicroLoRA
+) -> LearningSignal | None:
+    """Return what an execution teaches the adapter about the patterns nearby; None where its gain is not known."""
+    if gain is None or gain <= 0.0:
+        return None
+    found = bank.find_similar(adapter.forward(trajectory.plan_embedding), _NEIGHBOURS)
+    patterns = [bank.get(one.pattern_id) for one in found]
+    neighbours = [Neighbour(one.learned.centroid, one.agrees_with(trajectory.params)) for one in patterns if one]
+    return adapter.lesson(trajectory.plan_embedding, neighbours, gain)
+
+
+def _protection(cycle: DagCycle, rng: np.random.Generator) -> tuple[EwcPlusPlus | None, EwcUpdate]:
+    if cycle.adapter is None:
+        return None, EwcUpdate(skipped_reason="the adapter is switched off")
+    lessons = _lessons(cycle.batch, cycle.objective, cycle.bank, cycle.adapter)
+    return cycle.adapter.protection_after(lessons, now=cycle.now, rng=rng)
+
+
+def _lessons(
+    batch: Sequence[DagTrajectory], objective: Objective | None, bank: DagReasoningBank, adapter: DagMicroLoRA
+) -> list[Lesson]:
+    found = []
+    for one in batch:
+        outcome = outcome_of(one, objective)
+        found.append(Lesson(one.plan_embedding, outcome.quality, lesson_of(one, outcome.gain, bank, adapter)))
+    return found
