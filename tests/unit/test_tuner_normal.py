@@ -2,8 +2,9 @@
 
 import pytest
 
-from sona.tuner.normal import Literal, Parameter, called_functions, normal_form
+from sona.tuner.normal import called_functions, normal_form
 from sona.tuner.tokens import tokens
+from sona.tuner.values import Literal, Parameter
 
 
 def form(sql: str):
@@ -44,6 +45,8 @@ class TestNormalForm:
             ("select 1 from t order by 2 desc, a+1, f(1)", "SELECT $1 FROM t ORDER BY 2 DESC, a + $2, f($3)"),
             ("select 1 group by rollup (1, 2), 3", "SELECT $1 GROUP BY ROLLUP(1, 2), 3"),
             ("select a from t where b is true and c = false", "SELECT a FROM t WHERE b IS true AND c = $1"),
+            ("select a at time zone 'UTC', b at time zone %s", "SELECT a at time zone $1, b at time zone $2"),
+            ('select a::"MyType", "precision" \'1\'', 'SELECT a::"MyType", "precision" $1'),
             ("select 'a'\n'b'", "SELECT $1"),
             ("select a != b, a <%%> c", "SELECT a <> b, a <%> c"),
             ("select e <=> '[1]'::vector(1)", "SELECT e <=> $1"),

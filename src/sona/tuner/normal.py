@@ -6,38 +6,22 @@ does not change with the version of a parser.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sona.tuner.tokens import Token, TokenKind, words
-
-
-@dataclass(frozen=True, slots=True)
-class Literal:
-    """A value that stands in the statement, as it was written."""
-
-    text: str
-
-    @property
-    def content(self) -> str:
-        """What it says: a string without its quotes, anything else as it was written."""
-        tag = re.match(r"\$[^$]*\$", self.text)
-        if tag is not None:
-            return self.text[tag.end() : -tag.end()]
-        if self.text[:1] == "'":
-            return self.text[1:-1].replace("''", "'")
-        return self.text
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A value given when the statement runs: `key` is its place in the sequence, from 0, or its name."""
-
-    key: int | str
-
-
-Value = Literal | Parameter
+from sona.tuner.tokens import Token, TokenKind
+from sona.tuner.values import Literal, Parameter, Value
+from sona.tuner.vocabulary import (
+    LIST_ENDS,
+    NEVER_BARE,
+    NOT_CALLED,
+    NOT_OPERANDS,
+    PLAIN_NAME,
+    RESERVED,
+    TYPE_TAILS,
+    TYPES,
+    UNITS,
+)
 
 
 @dataclass(slots=True)
@@ -47,36 +31,6 @@ class Piece:
     text: str
     origin: int  # the token it starts with
     values: tuple[Value, ...] = ()
-
-
-RESERVED = words(
-    "all and any array as asc between both by case cast collate cross cube current desc distinct else escape "
-    "except exists extract fetch filter for from full group grouping having ilike in inner intersect into is "
-    "join lateral leading left like limit natural not null nulls offset on only or order outer over partition "
-    "range recursive returning right rollup row rows select sets similar some symmetric tablesample then to "
-    "trailing union using values when where window with within"
-)
-_NOT_OPERANDS = RESERVED - {"null", "current", "row"}
-_TYPES = words(
-    "bit bool boolean box bpchar bytea char character cidr circle date datemultirange daterange decimal float "
-    "float4 float8 halfvec inet int int2 int4 int8 integer interval json jsonb jsonpath line lseg ltree macaddr "
-    "money name numeric numrange path pg_lsn point polygon precision real regclass smallint sparsevec text time "
-    "timestamp timestamptz timetz tsquery tsrange tsvector tstzrange uuid varchar vector xml zone"
-)
-_NEVER_BARE = (
-    RESERVED
-    | _TYPES
-    | words(
-        "analyse analyze authorization binary check column collation constraint create current_catalog current_date "
-        "current_role current_schema current_time current_timestamp current_user default deferrable delete do end false "
-        "first for foreign freeze grant initially insert localtime localtimestamp merge next operator placing primary "
-        "references session_user set system_user table true unique update user variadic verbose"
-    )
-)
-_UNITS = words("year month day hour minute second to")
-_TYPE_TAILS = words("precision varying with without time zone") | _UNITS
-_LIST_ENDS = words("limit offset fetch having window for union intersect except where select from rows")
-_PLAIN_NAME = re.compile(r'"[a-z_][a-z0-9_]*"')
 
 
 @dataclass(slots=True)
@@ -131,7 +85,7 @@ def written(texts: Sequence[str]) -> str:
     out: list[str] = []
     before = "("
     for text in texts:
-        called = text == "(" and before[-1:] not in _SIGNS and before.lower() not in _NOT_CALLED
+        called = text == "(" and before[-1:] not in _SIGNS and before.lower() not in NOT_CALLED
         if not (called or text in _NO_SPACE_BEFORE or before in _NO_SPACE_AFTER):
             out.append(" ")
         out.append(text)
@@ -140,19 +94,6 @@ def written(texts: Sequence[str]) -> str:
 
 
 _SIGNS = frozenset("+-*/<>=~!@#%^&|`?,")
-_NOT_CALLED = RESERVED - {
-    "array",
-    "any",
-    "all",
-    "some",
-    "cast",
-    "exists",
-    "extract",
-    "row",
-    "grouping",
-    "rollup",
-    "cube",
-}
 
 
 def normal_form(given: Sequence[Token]) -> NormalForm:
@@ -230,7 +171,7 @@ class _Reader:
         return (
             bool(piece.values)
             or text in (")", "]")
-            or ((text[0].isalnum() or text[0] in '_"') and text.lower() not in _NOT_OPERANDS)
+            or ((text[0].isalnum() or text[0] in '_"') and text.lower() not in NOT_OPERANDS)
         )
 
     # -- values ------------------------------------------------------------------------------------------------
@@ -258,7 +199,7 @@ class _Reader:
         self.place(Literal(text))
         if typed is not None:
             self.pieces[-1].origin = typed.origin
-            while typed.text == "interval" and self.at < len(self.given) and self.word_here() in _UNITS:
+            while typed.text == "interval" and self.at < len(self.given) and self.word_here() in UNITS:
                 self.at += 1
 
     def word_here(self) -> str:
@@ -268,12 +209,15 @@ class _Reader:
     def take_type_name(self) -> Piece | None:
         """Take away the name of a type that stands before a string, as in `date '2024-01-01'`; return its start."""
         name = self.before()
-        if name not in _TYPES or self.before(2) in (".", "as"):
+        if name not in TYPES or self.before(2) in (".", "as"):
             return None
-        words = {"zone": 4, "precision": 2}.get(name, 1)
-        taken = self.pieces[-words:]
-        del self.pieces[-words:]
-        return taken[0] if taken else None
+        length = {"zone": 4, "precision": 2}.get(name, 1)
+        first = self.before(length)
+        if length > 1 and not (first == "double" or (first in ("time", "timestamp") and self.before(3) in _ZONED)):
+            return None
+        taken = self.pieces[-length:]
+        del self.pieces[-length:]
+        return taken[0]
 
     def read_number(self, token: Token) -> None:
         if self.groups[-1].in_by and self.before() in ("by", ",", "(") and self.is_whole_item():
@@ -308,20 +252,21 @@ class _Reader:
         self.put(word.upper() if word in RESERVED and self.before() != "." else word)
         if word == "by" and self.before(2) in ("order", "group"):
             group.in_by = True
-        elif word in _LIST_ENDS:
+        elif word in LIST_ENDS:
             group.in_by = False
         elif word == "as" and group.owner == "cast":
             self.keep_type()
 
     def read_quoted(self, token: Token) -> None:
-        plain = _PLAIN_NAME.fullmatch(token.text) and token.text[1:-1] not in _NEVER_BARE
+        plain = PLAIN_NAME.fullmatch(token.text) and token.text[1:-1] not in NEVER_BARE
         self.put(token.text[1:-1] if plain else token.text)
 
     def keep_type(self) -> None:
         """Keep the words of a type as they are, its sizes among them."""
         end = self.type_end(self.at)
         while self.at < end:
-            self.put(self.given[self.at].text.lower())
+            token = self.given[self.at]
+            self.put(token.text.lower() if token.kind is TokenKind.WORD else token.text)
 
     def type_end(self, start: int) -> int:
         """Return where the type that starts at a token ends: `double precision`, `a.b(3)[]`, `timestamp with ...`."""
@@ -330,7 +275,7 @@ class _Reader:
             token = self.given[at]
             if token.text == ".":
                 at += 2
-            elif token.kind is TokenKind.WORD and token.text.lower() in _TYPE_TAILS and self.goes_on(start, at):
+            elif token.kind is TokenKind.WORD and token.text.lower() in TYPE_TAILS and self.goes_on(start, at):
                 at += 1
             elif (close := {"(": ")", "[": "]"}.get(token.text)) is not None and (end := self.closing(at, close)):
                 at = end + 1
@@ -438,6 +383,7 @@ class _Reader:
         self.put(token.text)
 
 
+_ZONED = ("with", "without")
 _READ = {
     TokenKind.WORD: _Reader.read_word,
     TokenKind.QUOTED: _Reader.read_quoted,

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sona.errors import InvalidValue, PlanError
-from sona.tuner.normal import RESERVED
 from sona.tuner.tokens import TokenKind, tokens, words
+from sona.tuner.vocabulary import RESERVED
 
 Parameters = Sequence[object] | Mapping[str, object] | None
 

@@ -21,7 +21,7 @@ from sona.tuner.sql_tree import (
     within,
     without_alias,
 )
-from sona.tuner.vector_search import FilterShape, SearchShape
+from sona.tuner.vector_search import ONE_ROW, FilterShape, SearchShape
 
 
 def search_shapes(tree: Tree) -> tuple[SearchShape, ...]:
@@ -161,6 +161,8 @@ class Search:
     def place_in(self, name: str) -> int | None:
         """Return which place of the normal form a clause holds; None without it, or when it is computed."""
         clause = child(self.select, name)
+        if isinstance(clause, exp.Fetch) and clause.args.get("count") is None:
+            return ONE_ROW
         value = None if clause is None else clause.args.get("expression") or clause.args.get("count")
         return place_number(value) if isinstance(value, Node) else None
 

@@ -11,9 +11,10 @@ from typing import Generic, TypeVar
 
 from sona.checks import whole
 from sona.errors import InvalidValue
-from sona.tuner.normal import Literal, NormalForm, Parameter, Value, normal_form
+from sona.tuner.normal import NormalForm, normal_form
 from sona.tuner.reading import Reading, StatementKind, read_form
 from sona.tuner.tokens import TokenKind, tokens
+from sona.tuner.values import Literal, Parameter, Value
 from sona.tuner.vector_search import SearchShape, VectorSearch
 
 __all__ = ["Statement", "StatementKind", "StatementReader", "read_statement"]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sona.errors import PlanError
-from sona.tuner.normal import Literal, Parameter, Value
 from sona.tuner.rewrite import Rewrite, distances
+from sona.tuner.values import Literal, Parameter, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,12 @@ class SearchShape:
         )
 
 
+ONE_ROW = -1  # in the place of a limit: FETCH FIRST ROW ONLY says no number
+
+
 def _number(places: Sequence[tuple[Value, ...]], place: int | None) -> int | Parameter | None:
+    if place == ONE_ROW:
+        return 1
     value = None if place is None else places[place][0]
     if not isinstance(value, Literal):
         return value
