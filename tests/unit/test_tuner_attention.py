@@ -45,6 +45,9 @@ def test_the_gate_is_open_on_the_min_cut_alone():
     assert attention.min_cut_gated(PlanView.of([[], [0], [0], [1, 2]], [10, 1, 1, 1])) == shares([1, 0.1, 0.1, 0.1])
     both = PlanView.of([[], [0], [0], [1, 2]], [1, 10, 10, 1], rows=[9, 3, 2, 9])
     assert attention.min_cut_gated(both) == shares([0.1, 1, 1, 0.1])
+    few = PlanView.of([[], [0], [1]], [1, 1, 1], rows=[9, 0, 9])
+    assert attention.min_cut_gated(few) == shares([0.1, 1, 0.1])
+    assert attention.min_cut_gated(PlanView.of([[], [0]], [1, 4], rows=[0, 0])) == shares([0.1, 1])
     assert attention.min_cut_gated(PlanView.of([[], [0]], [0, 0])) == shares([1, 1])  # nothing limits it
 
 

@@ -59,6 +59,15 @@ def test_the_bound_is_that_of_the_formula():
     assert UcbTuned.from_state(bandit.state(), 2, width=0.0).select() == 0  # the greatest mean
 
 
+def test_of_two_arms_of_the_same_mean_the_unsteady_one_is_looked_at():
+    bandit, plain = UcbTuned(2), PlainUcb(2)
+    for number in range(400):
+        for one in (bandit, plain):
+            one.update(0, 0.5)
+            one.update(1, float(number % 2))
+    assert (bandit.select(), plain.select()) == (1, 0)
+
+
 def test_counts_and_means_tell_what_was_pulled():
     bandit = UcbTuned(3)
     for arm, reward in [(1, 0.5), (1, 1.0), (2, 0.0)]:
