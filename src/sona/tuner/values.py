@@ -14,7 +14,7 @@ class Literal:
 
     @property
     def content(self) -> str:
-        """What it says: a string without its quotes, anything else as it was written."""
+        """What it says: a plain or dollar-quoted string without its quotes, anything else as it was written."""
         tag = re.match(r"\$[^$]*\$", self.text)
         if tag is not None:
             return self.text[tag.end() : -tag.end()]
