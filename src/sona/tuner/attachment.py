@@ -49,7 +49,11 @@ def attach(
         with sona.tuner.attach(connection, path="tuner.sona") as tuner:
             connection.execute("SELECT ...")
     """
-    kept = tuner or (Tuner(config, mode=mode) if path is None else Tuner.open(path, config, mode=mode))
+    kept = (
+        tuner
+        if tuner is not None
+        else (Tuner(config, mode=mode) if path is None else Tuner.open(path, config, mode=mode))
+    )
     if isinstance(target, psycopg.Connection):
         target.cursor_factory = cursor_factory(kept, target.cursor_factory)
     elif _is_engine(target):
@@ -58,6 +62,10 @@ def attach(
         kinds = "a psycopg.Connection or an SQLAlchemy engine over psycopg 3"
         raise InvalidValue(f"target: expected {kinds}, got {type(target).__name__}")
     return kept
+
+
+def _new(path: str | os.PathLike[str] | None, config: TunerConfig | None, mode: str) -> Tuner:
+    return Tuner(config, mode=mode) if path is None else Tuner.open(path, config, mode=mode)
 
 
 def connect(dsn: str, tuner: Tuner, *, autocommit: bool = False) -> Connection:

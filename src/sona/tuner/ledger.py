@@ -24,6 +24,7 @@ class Account:
         saved_s: Seconds that it would have waited longer under the server's own choice, as far as that is known.
         explored_s: Seconds of `total_s` that trying cost.
         refusal: Why it is left alone; None when it is not.
+        problem: Why no index can serve its search, and the cure; None when one can, or it is no search.
     """
 
     sql: str
@@ -32,6 +33,7 @@ class Account:
     saved_s: float = 0.0
     explored_s: float = 0.0
     refusal: str | None = None
+    problem: str | None = None
 
 
 class Ledger:

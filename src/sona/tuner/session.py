@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from sona.errors import PlanError
 from sona.tuner.borrow import Borrowed, Connection, ask, is_idle, psycopg
 from sona.tuner.facts import refusal_of
 from sona.tuner.plan import Document, NeuralDagPlan
 from sona.tuner.plan_policy import Choice, Purpose
-from sona.tuner.tuner import Request, Tuner
+from sona.tuner.searching import SearchSession
+from sona.tuner.tuner import Request, Run, Tuner
 
 if TYPE_CHECKING:
     from psycopg.abc import Params
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
 _PLANS_AT_ONCE = 6  # plans asked for before one statement
 _CANCELLED = 0.9  # of the limit: a statement cancelled earlier was not cancelled by it
 _XACT_ID_VERSION = 130_000  # of the server: tells whether a transaction has written
-
-
-class Run(Protocol):
-    """Runs the application's statement on the application's cursor."""
-
-    def __call__(self, *, prepare: bool | None) -> None:
-        """Run it; whether it is prepared is up to the driver when `prepare` is None."""
 
 
 class Session:
@@ -45,6 +39,7 @@ class Session:
     def __init__(self, tuner: Tuner, connection: Connection, clock: Callable[[], float] = time.perf_counter) -> None:
         """Look at nothing yet."""
         self._tuner, self._connection, self._clock = tuner, connection, clock
+        self._searches = SearchSession(tuner, connection, clock)
 
     def execute(self, run: Run, sql: str, params: Params | None) -> None:
         """Run a statement, with other settings where they are known to be better or are tried.
@@ -63,7 +58,12 @@ class Session:
             run(prepare=None)
             self._tuner.leave_alone(request, self._clock() - started)
             return
-        self._run(run, request, self._choose(request))
+        if self._tuner.has_checks and is_idle(self._connection):
+            self._searches.check_due()
+        if request.statement.search is not None:
+            self._searches.execute(run, request, request.statement.search)
+        else:
+            self._run(run, request, self._choose(request))
 
     def _is_plain(self) -> bool:
         pg = psycopg.pq

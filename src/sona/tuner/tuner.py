@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
+
+import numpy as np
 
 from sona.config.tuner import TunerConfig
 from sona.errors import ConfigError
@@ -17,6 +20,11 @@ from sona.tuner.arms import SERVER, Arm
 from sona.tuner.ledger import Account, Ledger
 from sona.tuner.plan import NeuralDagPlan
 from sona.tuner.plan_policy import Choice, PlanPolicy, Purpose
+from sona.tuner.search_arms import OWN, SearchArm, search_arms
+from sona.tuner.search_checks import SearchCheck, SearchKey
+from sona.tuner.search_fit import Surveyed
+from sona.tuner.search_policy import SearchChoice, SearchPolicy
+from sona.tuner.searches import SearchBook, Target
 from sona.tuner.statement import Statement, StatementReader
 from sona.tuner.unit import PlanNote
 
@@ -44,6 +52,13 @@ class Request:
     refusal: str | None
 
 
+class Run(Protocol):
+    """Runs the application's statement on the application's cursor."""
+
+    def __call__(self, *, prepare: bool | None) -> None:
+        """Run it; whether it is prepared is up to the driver when `prepare` is None."""
+
+
 class Tuner:
     """Learns which settings each statement is best run with; attach it to connections with `sona.tuner.attach`.
 
@@ -65,6 +80,8 @@ class Tuner:
         self._reader = StatementReader()
         self._plans = PlanPolicy(self.config)
         self._ledger = Ledger(self.config.capacity)
+        self._searches = SearchPolicy(self.config.vector, exploration_share=self.config.exploration_share)
+        self._book = SearchBook(self.config.capacity, self.config.vector.survey_s, time.monotonic)
         self._lock = threading.Lock()
         self._path: Path | None = None
 
@@ -115,7 +132,9 @@ class Tuner:
     def state(self) -> State:
         """Return everything learned."""
         with self._lock:
-            return State({"plans": self._plans.state(), "ledger": self._ledger.state()})
+            return State(
+                {"plans": self._plans.state(), "ledger": self._ledger.state(), "searches": self._searches.state()}
+            )
 
     @classmethod
     def from_state(cls, state: State, config: TunerConfig | None = None, *, mode: str = "tune") -> Self:
@@ -127,6 +146,8 @@ class Tuner:
         tuner = cls(config, mode=mode)
         tuner._plans = PlanPolicy.from_state(state.child("plans"), tuner.config)
         tuner._ledger = Ledger.from_state(state.child("ledger"), tuner.config.capacity)
+        share = tuner.config.exploration_share
+        tuner._searches = SearchPolicy.from_state(state.child("searches"), tuner.config.vector, exploration_share=share)
         return tuner
 
     # -- for sessions --------------------------------------------------------------------------------------------------
@@ -141,7 +162,9 @@ class Tuner:
         statement = self._reader.read(sql)
         given = "" if params is None else repr(params)
         digest = hashlib.blake2b(f"{statement.literal_key}{given}".encode("utf-8", "surrogatepass"), digest_size=8)
-        refusal = statement.refusal or statement.plan_dependence or self._ledger.refusal(statement.fingerprint)
+        refusal = statement.refusal or self._ledger.refusal(statement.fingerprint)
+        if refusal is None and statement.search is None:
+            refusal = statement.plan_dependence
         return Request(statement, params, f"{statement.fingerprint}:{digest.hexdigest()}", refusal)
 
     def choose(self, request: Request) -> Choice:
@@ -227,6 +250,95 @@ class Tuner:
             account = self._account(request)
             account.refusal = request.refusal or account.refusal
             self._ledger.add(account, time_s)
+
+    # -- for sessions, on searches -------------------------------------------------------------------------------------
+
+    def target(self, request: Request) -> Target | None:
+        """Return what a statement searches; None when it has to be asked for."""
+        with self._lock:
+            return self._book.target(request.statement.fingerprint)
+
+    def set_target(self, request: Request, target: Target) -> Target:
+        """Keep what a statement searches, and return it."""
+        with self._lock:
+            self._book.set_target(request.statement.fingerprint, target)
+        return target
+
+    def surveyed(self, request: Request, values: str) -> Surveyed | None:
+        """Return what is known of the rows that pass a filter; None when they have to be asked for."""
+        with self._lock:
+            return self._book.surveyed(request.statement.fingerprint, values)
+
+    def set_surveyed(self, request: Request, values: str, surveyed: Surveyed | None) -> None:
+        """Keep what is known of the rows that pass a filter."""
+        with self._lock:
+            self._book.set_surveyed(request.statement.fingerprint, values, surveyed)
+
+    def choose_search(self, key: SearchKey) -> SearchChoice:
+        """Return how to run a search, and whether to check it."""
+        if self.mode == "observe":
+            return SearchChoice(OWN, False, "only looked on")
+        with self._lock:
+            rng = np.random.default_rng((self.config.seed, self._ledger.queries_processed))
+            return self._searches.choose(key, rng)
+
+    def searched(self, request: Request, key: SearchKey, arm: SearchArm, time_s: float, asking_s: float) -> None:
+        """Take in that a search took `time_s`, after `asking_s` of finding out what it is."""
+        with self._lock:
+            account = self._account(request)
+            self._ledger.add(account, time_s + asking_s)
+            account.explored_s += asking_s
+            account.problem = None if request.statement.search is None else request.statement.search.problem
+            self._searches.observe(key, arm, time_s)
+
+    def arms_to_check(self, key: SearchKey) -> tuple[SearchArm, ...]:
+        """Return the arms that a check of a search measures besides the exact one."""
+        with self._lock:
+            return self._searches.arms_to_check(key)
+
+    def checked(self, request: Request, key: SearchKey, check: SearchCheck) -> None:
+        """Take in what a check found."""
+        with self._lock:
+            self._explored(request, check.time_s)
+            self._searches.learn(key, check)
+
+    def give_up_check(self, request: Request, key: SearchKey, time_s: float) -> None:
+        """Take in that a check could not be finished."""
+        with self._lock:
+            self._explored(request, time_s)
+            self._searches.give_up(key, time_s)
+
+    def withdraw_search(self, arm: SearchArm) -> None:
+        """Take in that the server refuses the settings of an arm."""
+        with self._lock:
+            self._searches.withdraw(arm.name)
+
+    def without_iterative_scan(self) -> None:
+        """Take in that the server's pgvector is older than 0.8."""
+        for arm in search_arms("hnsw"):
+            if "hnsw.iterative_scan" in arm.params.settings:
+                self.withdraw_search(arm)
+
+    def check_later(self, asked: object) -> None:
+        """Keep a search that is to be checked when a connection has no transaction open."""
+        with self._lock:
+            self._book.due.append(asked)
+
+    @property
+    def has_checks(self) -> bool:
+        """True when searches wait to be checked."""
+        return bool(self._book.due)
+
+    def next_check(self) -> object | None:
+        """Return a search that is to be checked, and forget it; None without one."""
+        with self._lock:
+            return self._book.due.popleft() if self._book.due else None
+
+    def _explored(self, request: Request, time_s: float) -> None:
+        account = self._account(request)
+        account.explored_s += time_s
+        account.total_s += time_s
+        self._ledger.total_s += time_s
 
     def _account(self, request: Request) -> Account:
         return self._ledger.account(request.statement.fingerprint, request.statement.normalised)
