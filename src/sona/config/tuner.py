@@ -79,6 +79,7 @@ class VectorConfig:
         open_share: The same where a faster setting may still be good enough; time limits both.
         first_checks: Searches of a new kind that are checked before the shares apply.
         rival_checks: Checks that a setting gets at once which may take less than half of what is chosen.
+        new_checks: Checks of a chosen setting until which every tenth of its searches is checked.
         confidence: Confidence that recall is at its target before a setting is kept.
         half_life: Later checks after which a check counts half.
         window: Checks kept per statement.
@@ -92,8 +93,9 @@ class VectorConfig:
     open_share: float = 0.1
     first_checks: int = 8
     rival_checks: int = 24
-    confidence: float = 0.9
-    half_life: float = 25.0
+    new_checks: int = 64
+    confidence: float = 0.95
+    half_life: float = 100.0
     window: int = 1024
     keep_margin: float = 0.05
     check_timeout_s: float = 10.0
@@ -106,6 +108,7 @@ class VectorConfig:
         setting_number(self.open_share, "open_share", 0.0, 1.0)
         setting_whole(self.first_checks, "first_checks", 1)
         setting_whole(self.rival_checks, "rival_checks", 0)
+        setting_whole(self.new_checks, "new_checks", 0)
         setting_number(self.confidence, "confidence", 0.5, 0.9999)
         setting_number(self.half_life, "half_life", 1.0)
         setting_whole(self.window, "window", 16)
