@@ -1,0 +1,250 @@
+"""What the tuner found, in records to be read: per query pattern what was chosen, why, what it saved, and in sum."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sona.state import Plain
+from sona.tuner.ledger import Account, Ledger
+from sona.tuner.plan_policy import PlanPolicy
+from sona.tuner.search_report import SearchPattern
+from sona.tuner.statement_report import Finding, StatementReport, Tried, duration, read_statement_report, times
+
+
+@dataclass(frozen=True, slots=True)
+class PatternReport:
+    """One query pattern: statements that ask the same about other values.
+
+    Args:
+        fingerprint: Digest of the statement without its values.
+        sql: The statement without its values, its first 2,000 characters.
+        runs: Times it was run.
+        total_s: Seconds that the application waited for it.
+        saved_s: Seconds that it would have waited longer under the server's own choice, as far as that is known;
+            negative where trying cost more than was saved.
+        explored_s: Seconds that trying cost.
+        rollbacks: Times that settings in force were given up, in all of its statements.
+        refusal: Why it is left alone; None when it may be tuned.
+        problem: Why no index can serve its search, and the cure; None when one can, or it is no search.
+        verdict: What was found, in a sentence.
+        statements: Its statements that are kept, those that cost most first.
+        searches: What is known of its nearest-neighbour searches.
+    """
+
+    fingerprint: str
+    sql: str
+    runs: int
+    total_s: float
+    saved_s: float
+    explored_s: float
+    rollbacks: int
+    refusal: str | None
+    problem: str | None
+    verdict: str
+    statements: tuple[StatementReport, ...]
+    searches: tuple[SearchPattern, ...]
+
+    @property
+    def is_faster(self) -> bool:
+        """True when other settings are in force for one of its statements."""
+        return any(one.finding is Finding.FASTER for one in self.statements)
+
+
+@dataclass(frozen=True, slots=True)
+class TunerReport:
+    """What a tuner knows, and what it cost and saved.
+
+    Args:
+        queries: Statements run, tuned or left alone.
+        total_s: Seconds that the application waited for them.
+        saved_s: Seconds that it would have waited longer under the server's own choices, as far as that is known;
+            what trials cost is taken off.
+        explored_s: Seconds that trying settings cost, asking for plans included; not of searches.
+        explored_share: The same, as a share of the time of the statements that it was tried on, or may be.
+        exploration_limit: The most that this share may be.
+        checked_s: Seconds that checks of searches took; the first ones of each kind are beyond the limit.
+        trials: Trials so far.
+        wins: Those that put other settings in force.
+        rollbacks: Times that settings in force were given up again.
+        statements: Statements that are known with their values.
+        faster: Those that run with other settings than the server's own.
+        round_s: Seconds that all of them once take under the server's own choices.
+        now_s: Seconds that they take with what is in force.
+        barred: Settings that this server does not take, with the reason.
+        patterns: Query patterns, those that cost most first.
+    """
+
+    queries: int
+    total_s: float
+    saved_s: float
+    explored_s: float
+    explored_share: float
+    exploration_limit: float
+    checked_s: float
+    trials: int
+    wins: int
+    rollbacks: int
+    statements: int
+    faster: int
+    round_s: float
+    now_s: float
+    barred: Mapping[str, str]
+    patterns: tuple[PatternReport, ...]
+
+    @property
+    def verdict(self) -> str:
+        """What was found in sum, in a sentence."""
+        if not self.queries:
+            return "No evidence yet: no query was run."
+        if not self.trials and not self.checked_s:
+            return f"No evidence yet: {self.queries:,} queries took {duration(self.total_s)}, and nothing was tried."
+        would = self.total_s + self.saved_s
+        against = f"of the {duration(would)} that the server's own choices would have taken"
+        if self.saved_s >= 0.0:
+            share = self.saved_s / would if would > 0.0 else 0.0
+            return f"Saved {duration(self.saved_s)} ({share:.0%}) {against}; {self._in_force}"
+        return f"So far trying cost {duration(-self.saved_s)} more than it saved, {against}; {self._in_force}"
+
+    @property
+    def _in_force(self) -> str:
+        return f"{self.faster:,} of {self.statements:,} statements run with other settings."
+
+    def to_json(self) -> dict[str, Plain]:
+        """Return everything as plain values; what is not known is None."""
+        names = [name for name in self.__slots__ if name not in ("barred", "patterns")]
+        figures: dict[str, Plain] = {name: getattr(self, name) for name in names}
+        patterns: list[Plain] = [_pattern_json(pattern) for pattern in self.patterns]
+        return {"verdict": self.verdict, **figures, "barred": dict(self.barred), "patterns": patterns}
+
+
+def read_report(plans: PlanPolicy, ledger: Ledger, searches: Sequence[SearchPattern] = ()) -> TunerReport:
+    """Return what was found so far; nothing is changed.
+
+    Args:
+        plans: What is known of statements.
+        ledger: What every pattern cost.
+        searches: What is known of nearest-neighbour searches.
+    """
+    statements: defaultdict[str, list[StatementReport]] = defaultdict(list)
+    for key, unit in plans.units.items():
+        report = read_statement_report(key.rpartition(":")[2], unit, plans.arms, plans.config.min_mean_s)
+        statements[unit.fingerprint].append(report)
+    accounts, searched = ledger.accounts(), {one.fingerprint for one in searches}
+    budget, known = plans.budget, [one for group in statements.values() for one in group]
+    return TunerReport(
+        queries=ledger.queries_processed,
+        total_s=ledger.total_s,
+        saved_s=sum(account.saved_s for account in accounts.values()),
+        explored_s=budget.explored_s,
+        explored_share=budget.explored_s / budget.spent_s if budget.spent_s > 0.0 else 0.0,
+        exploration_limit=plans.config.exploration_share,
+        checked_s=sum(accounts[name].explored_s for name in accounts if name in searched),
+        trials=plans.trials,
+        wins=plans.wins,
+        rollbacks=sum(one.rollbacks for one in known),
+        statements=len(known),
+        faster=sum(one.finding is Finding.FASTER for one in known),
+        round_s=plans.round_s,
+        now_s=plans.round_s - plans.saved_s,
+        barred=dict(plans.barred),
+        patterns=tuple(
+            _pattern(
+                fingerprint,
+                account,
+                sorted(statements[fingerprint], key=_cost, reverse=True),
+                tuple(one for one in searches if one.fingerprint == fingerprint),
+            )
+            for fingerprint, account in accounts.items()
+        ),
+    )
+
+
+def _cost(one: StatementReport) -> float:
+    return one.runs * (one.server_s or 0.0)
+
+
+def _pattern(
+    fingerprint: str, account: Account, statements: Sequence[StatementReport], searches: tuple[SearchPattern, ...]
+) -> PatternReport:
+    return PatternReport(
+        fingerprint=fingerprint,
+        sql=account.sql,
+        runs=account.count,
+        total_s=account.total_s,
+        saved_s=account.saved_s,
+        explored_s=account.explored_s,
+        rollbacks=sum(one.rollbacks for one in statements),
+        refusal=account.refusal,
+        problem=account.problem,
+        verdict=_verdict(account, statements, searches),
+        statements=tuple(statements),
+        searches=searches,
+    )
+
+
+def _verdict(account: Account, statements: Sequence[StatementReport], searches: Sequence[SearchPattern]) -> str:
+    if account.refusal is not None:
+        return f"left alone: {account.refusal}"
+    if account.problem is not None:
+        return f"no index can serve it: {account.problem}"
+    if searches:
+        most = max(searches, key=lambda one: one.searches)
+        return f"search: “{most.arm.name}”, {most.reason}"
+    if not statements:
+        return "no evidence yet: it never came to its end"
+    for finding in (Finding.FASTER, Finding.GIVEN_UP, Finding.KEPT, Finding.UNKNOWN, Finding.TOO_QUICK):
+        found = [one for one in statements if one.finding is finding]
+        if found:
+            return _in_words(finding, found, len(statements))
+    return "no evidence yet"
+
+
+def _in_words(finding: Finding, found: Sequence[StatementReport], count: int) -> str:
+    first = found[0]
+    if count == 1:
+        return f"{finding.value}: {first.why}"
+    if finding is not Finding.FASTER:
+        return f"{finding.value}: in {len(found):,} of {count:,} statements; of the one that costs most, {first.why}"
+    names = dict.fromkeys(f"“{one.arm}”" for one in found)
+    own, now = sum(one.server_s or 0.0 for one in found), sum(one.now_s or 0.0 for one in found)
+    which = f"{len(found):,} of {count:,} statements run with {', '.join(names)}"
+    return f"{finding.value}: {which}; each once takes {duration(now)} instead of {duration(own)}"
+
+
+# -- plain values --------------------------------------------------------------------------------------------------
+
+
+def _pattern_json(pattern: PatternReport) -> dict[str, Plain]:
+    names = [name for name in pattern.__slots__ if name not in ("statements", "searches")]
+    figures: dict[str, Plain] = {name: getattr(pattern, name) for name in names}
+    statements: list[Plain] = [_statement_json(one) for one in pattern.statements]
+    searches: list[Plain] = [_search_json(one) for one in pattern.searches]
+    return {**figures, "statements": statements, "searches": searches}
+
+
+def _statement_json(one: StatementReport) -> dict[str, Plain]:
+    names = [name for name in one.__slots__ if name not in ("settings", "finding", "tried")]
+    figures: dict[str, Plain] = {name: getattr(one, name) for name in names}
+    tried: list[Plain] = [_tried_json(trial) for trial in one.tried]
+    return {**figures, "settings": dict(one.settings), "finding": one.finding.value, "tried": tried}
+
+
+def _tried_json(one: Tried) -> dict[str, Plain]:
+    names = [name for name in one.__slots__ if name != "settings"]
+    return {**{name: getattr(one, name) for name in names}, "settings": dict(one.settings)}
+
+
+def _search_json(one: SearchPattern) -> dict[str, Plain]:
+    names = [name for name in one.__slots__ if name != "arm"]
+    figures: dict[str, Plain] = {name: _finite(getattr(one, name)) for name in names}
+    return {**figures, "arm": one.arm.name, "settings": dict(one.arm.params.settings)}
+
+
+def _finite(value: str | float | None) -> str | float | None:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+__all__ = ["Finding", "PatternReport", "StatementReport", "Tried", "TunerReport", "duration", "read_report", "times"]
