@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -16,7 +16,7 @@ from sona.adapters.base_lora import BaseLoRA
 from sona.adapters.micro_lora import MicroLoRA
 from sona.adapters.signal import LearningSignal, RunningBaseline
 from sona.adapters.statistics import RidgeStatistics
-from sona.config import BoundaryConfig, EwcConfig, PatternConfig, SonaConfig
+from sona.config import BoundaryConfig, DagConfig, EwcConfig, PatternConfig, SonaConfig
 from sona.engine.core import SonaEngine
 from sona.engine.events import Begun, CycleBegun, CycleEnded, Judged, Serving, Submitted
 from sona.engine.intake import Intake
@@ -50,6 +50,12 @@ from sona.retention.ewc import EwcPlusPlus
 from sona.state import State, digest, read_state, write_state
 from sona.text.embed import LsaEmbedder
 from sona.trajectory import TrajectoryBuffer, TrajectoryIds
+from sona.tuner.bank import DagReasoningBank
+from sona.tuner.dag import DagSonaEngine
+from sona.tuner.dag_micro import DagMicroLoRA
+from sona.tuner.execution import ExecutionMetrics, ExecutionParams
+from sona.tuner.plan import NeuralDagPlan
+from sona.tuner.trajectories import DagTrajectoryBuffer
 from sona.types import Context, QueryTrajectory, TrajectoryStep
 
 D = 4
@@ -488,6 +494,49 @@ def use_calibration_checkpoint(made: CalibrationCheckpoint) -> list[object]:
     return use_calibrator(one)
 
 
+DAG = DagConfig(hidden_dim=16, min_trajectories=4, micro_learning_rate=0.5, adapts=True)
+LONG = ExecutionMetrics(9e3, 10.0, 8e3, 3, 4096, 0.5, 0.25)
+
+
+def a_plan(table: str, width: int = 16) -> NeuralDagPlan:
+    node = {"Node Type": "Seq Scan", "Relation Name": table, "Plan Rows": 10, "Plan Width": 4}
+    document = [{"Plan": {**node, "Startup Cost": 0.0, "Total Cost": 1.5}}]
+    return NeuralDagPlan.from_explain(document, config=DagConfig(hidden_dim=width))
+
+
+def dag(width: int = 16) -> DagSonaEngine:
+    made = DagSonaEngine(replace(DAG, hidden_dim=width))
+    numbers = ExecutionParams(80, 2, 0, custom={"work_mem": "64MB"})
+    for number in range(12):
+        told = a_plan(f"t{number % 3}", width)
+        made.post_query(told, LONG, params=(numbers, ExecutionParams())[number % 2], baseline_us=5e4, now=number)
+        if number == 8:
+            made.run_background_cycle(now=9.0)
+    made.post_query(a_plan("t0", width), LONG, fingerprint="f", trajectory_id=50)
+    return made
+
+
+def use_dag(made: DagSonaEngine) -> list[object]:
+    answers: list[object] = [made.post_query(a_plan("t4"), LONG, trajectory_id=50), made.pre_query(a_plan("t0"))]
+    answers += [repr(made.run_background_cycle(force=True, now=20.0)), made.metrics(), made.pre_query(a_plan("t1"))]
+    return [*answers, made.post_query(a_plan("t1"), LONG, baseline_us=5e4), made.adapter.forward(np.ones(16)).tobytes()]
+
+
+def use_dag_bank(made: DagReasoningBank) -> list[object]:
+    found = [(one.pattern_id, one.confidence, one.params) for one in made.find_similar(a_plan("t1").plan_embedding)]
+    return [found, made.consolidate(-1.0), made.next_id, made.patterns[0].learned.cluster_size]
+
+
+def use_dag_micro(made: DagMicroLoRA) -> list[object]:
+    made.learn(LearningSignal.with_gradient(np.ones(16), np.eye(16)[0], 0.5))
+    return [made.forward(np.ones(16)).tobytes(), made.ewc.fisher.tobytes()]
+
+
+def use_dag_buffer(made: DagTrajectoryBuffer) -> list[object]:
+    taken = made.drain_n(1)[0]
+    return [made.record(taken), len(made), taken.metrics, taken.params, taken.fingerprint, made.drain()[-1].baseline_us]
+
+
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
@@ -552,6 +601,25 @@ CASES = {
     "Judgement": Case(judgement, lambda state: Judgement.from_state(state, CONFIG.guard), use_judgement),
     "Machine": Case(lambda width=D: engine(width)._machine, read_machine, use_machine, ("learner",)),
     "SonaEngine": Case(engine, read_engine, use_engine, ("machine/learner",)),
+    "DagTrajectoryBuffer": Case(lambda: dag()._buffer, DagTrajectoryBuffer.from_state, use_dag_buffer),
+    "DagReasoningBank": Case(
+        lambda width=16: dag(16 if width == 16 else 17).bank,
+        lambda state: DagReasoningBank.from_state(state, DAG),
+        use_dag_bank,
+        ("patterns",),
+    ),
+    "DagMicroLoRA": Case(
+        lambda width=16: dag(16 if width == 16 else 17).adapter,
+        lambda state: DagMicroLoRA.from_state(state, DAG),
+        use_dag_micro,
+        ("micro", "ewc"),
+    ),
+    "DagSonaEngine": Case(
+        lambda width=16: dag(16 if width == 16 else 17),
+        lambda state: DagSonaEngine.from_state(state, DAG),
+        use_dag,
+        ("bank", "adapter", "buffer"),
+    ),
 }
 # Written only when there is something to write; absence means there was nothing.
 OPTIONAL = {

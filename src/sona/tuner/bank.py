@@ -190,7 +190,7 @@ class DagReasoningBank:
             patterns[pattern.id] = pattern
             shifts += shift
         free = [row for row, owner in enumerate(owners) if owner < 0]
-        found = clusters(vectors[free], similarity, most=self._config.capacity, rng=rng)
+        found = clusters(vectors[free], similarity, rng)
         made = range(self._next_id, self._next_id + len(found))
         for new_id, members in zip(made, found, strict=True):
             rows = [free[one] for one in members]
@@ -216,11 +216,19 @@ class DagReasoningBank:
     def count_hits(self, hits: Mapping[int, int], now: float) -> None:
         """Count for each of these patterns the queries that ran as it says; unknown ones are left out."""
         now, patterns = finite(now, "now"), self._by_id()
+        if not hits:
+            return
         for pattern_id, count in hits.items():
             pattern = self.get(pattern_id)
             if pattern is not None:
                 patterns[pattern.id] = patterns[pattern.id].with_hits(whole(count, "hits", 0), now)
         self._publish(patterns)
+
+    def prepare(self, between: Callable[[], None]) -> None:
+        """Work out now what every pattern recommends, so that no search has to; `between` is called between two."""
+        for pattern in self.patterns:
+            between()
+            _ = pattern.tried
 
     def consolidate(self, similarity: float | None = None) -> int:
         """Merge patterns until no two are `similarity` alike, and return how many were taken in by others.
@@ -253,8 +261,8 @@ class DagReasoningBank:
         return {one.id: one for one in self._published.patterns}
 
     def _publish(self, patterns: Mapping[int, DagPattern]) -> tuple[int, ...]:
-        by_worth = sorted(patterns.values(), key=_worth)
-        over = max(len(by_worth) - self._config.capacity, 0)
+        over = max(len(patterns) - self._config.capacity, 0)
+        by_worth = sorted(patterns.values(), key=_worth) if over else list(patterns.values())
         evicted = tuple(one.id for one in by_worth[:over])
         published = _Published.of(by_worth[over:])
         self._survivors = {old: new for old, new in self._survivors.items() if new in published.row_of}

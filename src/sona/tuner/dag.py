@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Self
 
@@ -20,7 +21,7 @@ from sona.errors import DimensionMismatch, StoreError
 from sona.state import State
 from sona.trajectory import TrajectoryIds
 from sona.tuner.bank import DagReasoningBank, SimilarPattern
-from sona.tuner.dag_cycle import DagChange, DagCycle, compute_cycle, lesson_of, outcome_of
+from sona.tuner.dag_cycle import CycleStopped, DagChange, DagCycle, compute_cycle, lesson_of, outcome_of
 from sona.tuner.dag_micro import DagMicroLoRA
 from sona.tuner.dag_results import (
     DagCycleResult,
@@ -226,12 +227,15 @@ class DagSonaEngine:
 
     # -- learning ------------------------------------------------------------------------------------------------------
 
-    def run_background_cycle(self, force: bool = False, *, now: float = 0.0) -> DagCycleResult:
+    def run_background_cycle(
+        self, force: bool = False, *, now: float = 0.0, is_stopping: Callable[[], bool] = lambda: False
+    ) -> DagCycleResult:
         """Learn from the waiting executions: all of it, or after an error nothing, and they wait on.
 
         Args:
             force: Begin with fewer than `min_trajectories`.
             now: Seconds.
+            is_stopping: Asked now and then whether to give up; then nothing was changed.
 
         Raises:
             InvalidValue: the objective gave no quality; nothing was changed.
@@ -244,16 +248,26 @@ class DagSonaEngine:
             if waiting == 0 or (waiting < self.config.min_trajectories and not force):
                 needed = 1 if force else self.config.min_trajectories
                 return DagCycleResult(skipped_reason=f"{waiting} executions wait, {needed} are needed")
-            cycle = self._begin(now)
+            cycle = self._begin(now, is_stopping)
             return self._commit(cycle, compute_cycle(cycle, self.config))
+        except CycleStopped as stopped:
+            return DagCycleResult(skipped_reason=str(stopped))
         finally:
             self._cycling.release()
 
-    def _begin(self, now: float) -> DagCycle:
+    def _begin(self, now: float, is_stopping: Callable[[], bool]) -> DagCycle:
         with self._telling:
-            batch, hits = self._buffer.snapshot(), Counter(self._hits)
-            adapter = self._adapter.copy() if self.config.adapts else None
-        return DagCycle(self._bank, adapter, tuple(batch), hits, self.objective, self._cycles, now)
+            hits, adapter = Counter(self._hits), self._adapter.copy() if self.config.adapts else None
+        return DagCycle(
+            bank=self._bank,
+            adapter=adapter,
+            batch=tuple(self._buffer.snapshot()),
+            hits=hits,
+            objective=self.objective,
+            number=self._cycles,
+            now=now,
+            is_stopping=is_stopping,
+        )
 
     def _commit(self, cycle: DagCycle, change: DagChange) -> DagCycleResult:
         self._buffer.discard_n(len(cycle.batch))

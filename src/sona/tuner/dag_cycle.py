@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from sona.adapters import LearningSignal
 from sona.config.tuner import DagConfig
+from sona.errors import TunerError
 from sona.retention.ewc import EwcPlusPlus
 from sona.tuner.bank import DagReasoningBank
 from sona.tuner.dag_micro import DagMicroLoRA, EwcUpdate, Lesson, Neighbour
@@ -32,6 +33,7 @@ class DagCycle:
         objective: What says how well an execution went; None for the specified measure.
         number: Cycles before it.
         now: Seconds.
+        is_stopping: Whether to give up; asked now and then.
     """
 
     bank: DagReasoningBank
@@ -41,6 +43,21 @@ class DagCycle:
     objective: Objective | None
     number: int
     now: float
+    is_stopping: Callable[[], bool]
+
+    def outcome(self, trajectory: DagTrajectory) -> Outcome:
+        """Return what a pattern keeps of an execution, unless the cycle is to be given up."""
+        self.go_on()
+        return outcome_of(trajectory, self.objective)
+
+    def go_on(self) -> None:
+        """Raise CycleStopped when the cycle is to be given up."""
+        if self.is_stopping():
+            raise CycleStopped("the cycle was given up; nothing was changed")
+
+
+class CycleStopped(TunerError):
+    """A cycle was told to end before it was done."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,18 +74,20 @@ def compute_cycle(cycle: DagCycle, config: DagConfig) -> DagChange:
 
     Raises:
         InvalidValue: the objective gave no quality.
-        DimensionMismatch: an execution is of another width.
+        CycleStopped: it was to be given up.
     """
     rng = np.random.default_rng([config.seed, cycle.number])
     ewc, update = _protection(cycle, rng)
     bank = cycle.bank.copy()
-    learned = bank.learn(cycle.batch, lambda one: outcome_of(one, cycle.objective), rng=rng)
+    learned = bank.learn(cycle.batch, cycle.outcome, rng=rng)
     bank.count_hits(cycle.hits, cycle.now)
+    merged = bank.consolidate()
+    bank.prepare(cycle.go_on)
     result = DagCycleResult(
         trajectories=len(cycle.batch),
         joined=learned.joined,
         made=learned.made,
-        merged=bank.consolidate(),
+        merged=merged,
         evicted=learned.evicted,
         shifts=learned.shifts,
         ewc=update,
@@ -101,15 +120,13 @@ def lesson_of(
 def _protection(cycle: DagCycle, rng: np.random.Generator) -> tuple[EwcPlusPlus | None, EwcUpdate]:
     if cycle.adapter is None:
         return None, EwcUpdate(skipped_reason="the adapter is switched off")
-    lessons = _lessons(cycle.batch, cycle.objective, cycle.bank, cycle.adapter)
+    lessons = _lessons(cycle, cycle.adapter)
     return cycle.adapter.protection_after(lessons, now=cycle.now, rng=rng)
 
 
-def _lessons(
-    batch: Sequence[DagTrajectory], objective: Objective | None, bank: DagReasoningBank, adapter: DagMicroLoRA
-) -> list[Lesson]:
+def _lessons(cycle: DagCycle, adapter: DagMicroLoRA) -> list[Lesson]:
     found = []
-    for one in batch:
-        outcome = outcome_of(one, objective)
-        found.append(Lesson(one.plan_embedding, outcome.quality, lesson_of(one, outcome.gain, bank, adapter)))
+    for one in cycle.batch:
+        outcome = cycle.outcome(one)
+        found.append(Lesson(one.plan_embedding, outcome.quality, lesson_of(one, outcome.gain, cycle.bank, adapter)))
     return found

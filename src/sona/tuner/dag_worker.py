@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -41,6 +42,7 @@ class DagWorker:
         self._interval_s = engine.config.interval_s if interval_s is None else interval_s
         setting_number(self._interval_s, "interval_s", 0.0, open_low=True)
         self._worker: Worker | None = None
+        self._stopping = threading.Event()
         self._failures = 0
 
     @property
@@ -56,17 +58,19 @@ class DagWorker:
     def start(self) -> None:
         """Begin; nothing when it runs already."""
         if self._worker is None:
+            self._stopping.clear()
             self._worker = Worker(self._run, self._interval_s)
 
     def stop(self) -> None:
-        """End the thread, after the cycle that runs; nothing when none does."""
+        """End the thread; a cycle that runs is given up, and what it had begun to learn from waits on."""
         if self._worker is not None:
+            self._stopping.set()
             self._worker.stop()
             self._failures += self._worker.failure_count
             self._worker = None
 
     def _run(self) -> None:
-        self._engine.run_background_cycle(now=self._clock())
+        self._engine.run_background_cycle(now=self._clock(), is_stopping=self._stopping.is_set)
 
     def __enter__(self) -> Self:
         """Begin."""

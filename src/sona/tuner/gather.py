@@ -12,6 +12,7 @@ from sona.patterns.kmeans import kmeans
 from sona.patterns.search import normalised
 
 _BLOCK = 2048
+_MOST = 1000
 _UNKNOWN = -1
 
 
@@ -37,26 +38,25 @@ def nearest_known(embeddings: Floats, known: Floats, similarity: float) -> list[
     return found
 
 
-def clusters(
-    embeddings: Floats, similarity: float, *, most: int, rng: np.random.Generator
-) -> tuple[tuple[int, ...], ...]:
+def clusters(embeddings: Floats, similarity: float, rng: np.random.Generator) -> tuple[tuple[int, ...], ...]:
     """Return the rows (n, d) in clusters by k-means++ on their directions; each row is in one of them.
 
-    There are as many as there are directions that are less than `similarity` alike, at most `most`. The same plan
-    executed many times is one point.
+    There are as many as there are directions that are less than `similarity` alike. The same plan executed many times
+    is one point. Beyond 1,000 clusters each plan goes to the first that is like it, as k-means would take too long.
 
     Args:
         embeddings: Plans.
         similarity: Cosine from which two are alike.
-        most: Clusters wanted at most, at least 1.
         rng: Source of chance.
     """
     if not len(embeddings):
         return ()
     unit = normalised(embeddings)
     distinct, place = _distinct(unit)
-    count = min(len(set(leaders(distinct, similarity))), most)
-    labels = kmeans(distinct, count, rng=rng).labels
+    leading = leaders(distinct, similarity)
+    count = len(set(leading))
+    is_found = count in (1, len(distinct)) or count > _MOST  # nothing is left to be found, or too much
+    labels = leading if is_found else kmeans(distinct, count, rng=rng).labels
     members: dict[int, list[int]] = {}
     for row, point in enumerate(place):
         members.setdefault(int(labels[point]), []).append(row)

@@ -41,15 +41,24 @@ class DagPattern:
     outcomes: tuple[Outcome, ...]
     untested: int = 0
     shift_count: int = 0
-    tried: tuple[TriedSettings, ...] = field(init=False)
-    best: TriedSettings | None = field(init=False)
+    _memo: list[tuple[TriedSettings, ...]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Work out what the outcomes speak for."""
+        """Refuse counts that cannot be."""
         whole(self.untested, "untested", 0, len(self.outcomes))
         whole(self.shift_count, "shift_count", 0)
-        object.__setattr__(self, "tried", tried_settings(self.outcomes))
-        object.__setattr__(self, "best", best_of(self.tried))
+
+    @property
+    def tried(self) -> tuple[TriedSettings, ...]:
+        """What became of every choice of settings, the surest gain first; worked out once, when first asked for."""
+        if not self._memo:
+            self._memo.append(tried_settings(self.outcomes))  # two threads may both do so, and get the same
+        return self._memo[0]
+
+    @property
+    def best(self) -> TriedSettings | None:
+        """The choice that gains most for sure, or the server's own; None when no execution is kept."""
+        return best_of(self.tried)
 
     @classmethod
     def of(cls, pattern_id: int, trajectories: Sequence[DagTrajectory], outcomes: Sequence[Outcome]) -> Self:
@@ -81,12 +90,14 @@ class DagPattern:
     @property
     def params(self) -> ExecutionParams:
         """What it recommends; empty for the server's own choice."""
-        return ExecutionParams() if self.best is None else self.best.params
+        best = self.best
+        return ExecutionParams() if best is None else best.params
 
     @property
     def confidence(self) -> float:
         """How sure it is of what it recommends, in [0, 1); 0 when none of its executions is kept."""
-        return 0.0 if self.best is None else self.best.confidence
+        best = self.best
+        return 0.0 if best is None else best.confidence
 
     def agrees_with(self, params: ExecutionParams) -> bool:
         """Return True when an execution with `params` ran as the pattern recommends, but for its numbers."""
@@ -118,36 +129,43 @@ class DagPattern:
     def trimmed(self, keep: int) -> DagPattern:
         """Return it with its `keep` newest outcomes; the older half of them is history, tested or not."""
         kept = self.outcomes[-keep:]
-        return replace(self, outcomes=kept, untested=min(self.untested, len(kept) // 2))
+        fewer = replace(self, outcomes=kept, untested=min(self.untested, len(kept) // 2))
+        return self._with(fewer) if len(kept) == len(self.outcomes) else fewer
+
+    def _with(self, other: DagPattern) -> DagPattern:
+        # Another pattern of the same outcomes: what was worked out of them holds.
+        other._memo.extend(self._memo)
+        return other
 
     def with_hits(self, hits: int, now: float) -> DagPattern:
         """Return it with `hits` more queries that ran as it says, the last at `now` (seconds)."""
         latest = max(self.learned.last_accessed, now)
         learned = replace(self.learned, access_count=self.learned.access_count + hits, last_accessed=latest)
-        return replace(self, learned=learned)
+        return self._with(replace(self, learned=learned))
 
     def test_shift(self, limit: float, history: int) -> ShiftTest | None:
         """Return whether the newest executions went otherwise than those before; None while there are too few.
 
-        Those compared ran with one choice: the one that the executions tested before speak for. A tenth of `history`
-        untested ones are recent, and twice as many have to be known from before.
+        Those compared ran with one choice: the one that the executions tested before speak for. The newest, a tenth
+        of `history`, are compared with all that were tested before, of which there have to be twice as many.
         """
         split = len(self.outcomes) - self.untested
         known = best_of(tried_settings(self.outcomes[:split]))
         if known is None:
             return None
         choice = choice_of(known.params)
-        alike = [(row, one) for row, one in enumerate(self.outcomes) if choice_of(one.params) == choice]
+        past, newest = (
+            [one.quality for one in part if choice_of(one.params) == choice]
+            for part in (self.outcomes[:split], self.outcomes[split:])
+        )
         count = max(_LEAST_RECENT, history // 10)
-        is_due = sum(row >= split for row, _ in alike) >= count and len(alike) >= 3 * count
-        if not is_due:
+        if len(newest) < count or len(past) < 2 * count:
             return None
-        qualities = [one.quality for _, one in alike]
-        return shift_test(qualities[:-count], qualities[-count:], limit)
+        return shift_test(past, newest[-count:], limit)
 
     def tested(self, test: ShiftTest) -> DagPattern:
         """Return it after a test: one that has changed forgets what went before, and what it knew when it fell."""
         if not test.is_shift:
-            return replace(self, untested=0)
+            return self._with(replace(self, untested=0))
         kept = () if test.is_fall else self.outcomes[len(self.outcomes) - self.untested :]
         return replace(self, outcomes=kept, untested=0, shift_count=self.shift_count + 1)

@@ -17,7 +17,7 @@ from sona.state import State
 from sona.trajectory import TrajectoryBuffer
 from sona.tuner.execution import AttentionType, ExecutionMetrics, ExecutionParams
 from sona.tuner.quality import Objective, WeightedQuality, judged
-from sona.types import LARGEST_ID, QueryTrajectory, require_settings
+from sona.types import LARGEST_ID, QueryTrajectory
 
 _SPECIFIED = WeightedQuality()
 _SETTING = "set."  # what is put before the name of a setting of the server among a trajectory's parameters
@@ -58,7 +58,8 @@ class DagTrajectory:
         """Check and normalise the fields."""
         whole(self.id, "trajectory id", 0, LARGEST_ID)
         object.__setattr__(self, "plan_embedding", vector(self.plan_embedding, what="plan_embedding"))
-        require_settings(self.params.custom, "params")
+        if not all(isinstance(name, str) and isinstance(text, str) for name, text in self.params.custom.items()):
+            raise InvalidValue(f"params: expected texts by name, got {self.params.custom!r}")
         if self.baseline_us is not None:
             object.__setattr__(self, "baseline_us", finite(self.baseline_us, "baseline_us"))
             if self.baseline_us < 0.0:
