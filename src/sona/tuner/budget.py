@@ -39,9 +39,14 @@ class Budget:
         self._limit_s = 0.0
 
     @property
+    def balance_s(self) -> float:
+        """Seconds that trying may cost over all time, less what it did cost."""
+        return self._share * self.spent_s - self.explored_s
+
+    @property
     def room_s(self) -> float:
-        """Seconds that a trial may cost now."""
-        return max(0.0, min(self._share * self.spent_s - self.explored_s, self._tokens_s))
+        """Seconds that a trial may cost now, within its round."""
+        return max(0.0, min(self.balance_s, self._tokens_s))
 
     @property
     def limit_s(self) -> float:

@@ -95,7 +95,8 @@ class PlanPolicy:
         self.barred: dict[str, str] = {}
         self.trials = self.wins = 0
         self._round_s = self._saved_s = 0.0
-        self._explain_s = _EXPLAIN_S
+        self.explain_s = _EXPLAIN_S
+        """Seconds that asking for a plan takes here."""
         self._wanted: dict[str, tuple[int, int, _Trial | None]] = {}  # odds' and unit's version, next trial
         self._usual = 0.0  # log of seconds per planner unit that is usual here
         self._rates: dict[str, float] = {}
@@ -125,7 +126,7 @@ class PlanPolicy:
         unit = self.units.get(key)
         if unit is None or unit.note is not None or not self._is_worth_it(unit):
             return False
-        return self._explain_s <= min(self.budget.room_s, _EXPLAIN_SHARE * unit.count * unit.server_s)
+        return self.explain_s <= min(self.budget.room_s, _EXPLAIN_SHARE * unit.count * unit.server_s)
 
     def _is_worth_it(self, unit: Unit) -> bool:
         server = unit.times.get(SERVER.name)
@@ -170,12 +171,12 @@ class PlanPolicy:
         known = np.interp(given_up_s / unit.server_s, (0.0, *RATIOS), (0.0, *chances))
         for ratio in RATIOS:
             timeout_s = ratio * unit.incumbent_s
-            cost_s = timeout_s + self._explain_s
+            cost_s = timeout_s + self.explain_s
             if timeout_s <= _FURTHER * given_up_s or cost_s > self.budget.limit_s:
                 continue
             chance = max(0.003, float(np.interp(timeout_s / unit.server_s, (0.0, *RATIOS), (0.0, *chances))) - known)
             gain_s = chance * unit.incumbent_s * (1.0 - 0.6 * ratio) * unit.count
-            score = gain_s / ((1.0 - chance) * timeout_s + self._explain_s) * math.sqrt(unit.incumbent_s)
+            score = gain_s / ((1.0 - chance) * timeout_s + self.explain_s) * math.sqrt(unit.incumbent_s)
             yield _Trial(arm, timeout_s, cost_s, score)
 
     def _case(self, unit: Unit) -> Case:
@@ -194,11 +195,11 @@ class PlanPolicy:
         unit.shapes[SERVER.name] = note.shape
         self._rates[key] = math.log(max(unit.server_s, 1e-9) / max(note.cost, 1e-9))
         self._usual = statistics.median(self._rates.values())
-        self._asked(cost_s)
+        self.asked(cost_s)
 
     def is_new_plan(self, key: str, arm: Arm, shape: str, cost_s: float) -> bool:
         """Take in the plan of an arm; return False when it is one that was seen under another, and need not run."""
-        self._asked(cost_s)
+        self.asked(cost_s)
         unit = self.units[key]
         same = next((other for other, seen in unit.shapes.items() if seen == shape and other != arm.name), None)
         if same is not None and not arm.acts_at_run_time:
@@ -211,16 +212,17 @@ class PlanPolicy:
         """Forget a statement that is left alone from now on, which took `cost_s` to find out."""
         if (unit := self.units.pop(key, None)) is not None:
             self._forget(key, unit)
-        self._asked(cost_s)
+        self.asked(cost_s)
 
     def server_s(self, key: str) -> float:
         """Return what a statement typically takes under the server's own choice, in seconds; 0 for one not known."""
         unit = self.units.get(key)
         return 0.0 if unit is None else unit.server_s
 
-    def _asked(self, cost_s: float) -> None:
-        self._explain_s += 0.1 * (cost_s - self._explain_s)
-        self._spend(cost_s)
+    def asked(self, cost_s: float) -> None:
+        """Take in that asking for a plan took `cost_s`."""
+        self.explain_s += 0.1 * (cost_s - self.explain_s)
+        self.spend(cost_s)
         self.budget.explore(cost_s)
 
     def finish(self, key: str, fingerprint: str, choice: Choice, time_s: float) -> None:
@@ -236,7 +238,7 @@ class PlanPolicy:
                     self.budget.explore(max(0.0, time_s - choice.expected_s))
                     unit.next_check = 2 * unit.count
             self._compare(unit)
-        self._spend(time_s)
+        self.spend(time_s)
 
     def _won(self, unit: Unit, choice: Choice, time_s: float) -> None:
         self.trials += 1
@@ -272,7 +274,7 @@ class PlanPolicy:
                 self.odds.add(choice.arm.name, self._case(unit), wasted_s / unit.server_s, is_censored=True)
                 if wasted_s >= RATIOS[-1] / _FURTHER * unit.incumbent_s:
                     unit.closed[choice.arm.name] = f"slower than {unit.incumbent}"
-        self._spend(wasted_s)
+        self.spend(wasted_s)
         self.budget.explore(wasted_s)
 
     def refuse(self, key: str, arm: Arm, why: str, *, everywhere: bool = False) -> None:
@@ -308,7 +310,8 @@ class PlanPolicy:
         self._wanted.pop(key, None)
         self._rates.pop(key, None)
 
-    def _spend(self, time_s: float) -> None:
+    def spend(self, time_s: float) -> None:
+        """Count time that the application waited."""
         self.budget.spend(time_s, round_s=self._round_s, saved_s=self._saved_s)
 
     @property
@@ -339,7 +342,7 @@ class PlanPolicy:
                 "barred": self.barred,
                 "rates": self._rates,
                 "counts": [self.trials, self.wins],
-                "explain_s": self._explain_s,
+                "explain_s": self.explain_s,
                 "usual": self._usual,
                 "sums": [self._round_s, self._saved_s],
             }
@@ -366,7 +369,7 @@ class PlanPolicy:
         policy.budget = Budget.from_state(state.child("budget"), config.exploration_share)
         policy.barred = {arm: str(why) for arm, why in state.mapping("barred").items()}
         policy._rates = {key: float(str(rate)) for key, rate in state.mapping("rates").items()}
-        policy._explain_s, policy._usual = state.number("explain_s"), state.number("usual")
+        policy.explain_s, policy._usual = state.number("explain_s"), state.number("usual")
         policy.trials, policy.wins = (int(str(one)) for one in state.listing("counts"))
         policy._round_s, policy._saved_s = (float(str(one)) for one in state.listing("sums"))
         return policy

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -17,6 +18,7 @@ from sona.config.tuner import TunerConfig
 from sona.errors import ConfigError
 from sona.state import State, read_state, write_state
 from sona.tuner.arms import SERVER, Arm
+from sona.tuner.family_policy import FamilyPolicy
 from sona.tuner.ledger import Account, Ledger
 from sona.tuner.plan import NeuralDagPlan
 from sona.tuner.plan_policy import Choice, PlanPolicy, Purpose
@@ -44,12 +46,19 @@ class Request:
         params: Its parameters, as the driver takes them.
         key: Digest of the statement with its values.
         refusal: Why it is run as it is; None when it may be tuned.
+        is_family: Whether it is learned together with statements that differ in their values alone.
     """
 
     statement: Statement
     params: Sequence[object] | Mapping[str, object] | None
     key: str
     refusal: str | None
+    is_family: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the statement without its values."""
+        return self.statement.fingerprint
 
 
 class Run(Protocol):
@@ -79,6 +88,7 @@ class Tuner:
         self.config, self.mode = config or TunerConfig(), mode
         self._reader = StatementReader()
         self._plans = PlanPolicy(self.config)
+        self._families = FamilyPolicy(self.config, self._plans.budget)
         self._ledger = Ledger(self.config.capacity)
         self._searches = SearchPolicy(self.config.vector, exploration_share=self.config.exploration_share)
         self._book = SearchBook(self.config.capacity, self.config.vector.survey_s, time.monotonic)
@@ -133,7 +143,12 @@ class Tuner:
         """Return everything learned."""
         with self._lock:
             return State(
-                {"plans": self._plans.state(), "ledger": self._ledger.state(), "searches": self._searches.state()}
+                {
+                    "plans": self._plans.state(),
+                    "families": self._families.state(),
+                    "ledger": self._ledger.state(),
+                    "searches": self._searches.state(),
+                }
             )
 
     @classmethod
@@ -145,6 +160,7 @@ class Tuner:
         """
         tuner = cls(config, mode=mode)
         tuner._plans = PlanPolicy.from_state(state.child("plans"), tuner.config)
+        tuner._families = FamilyPolicy.from_state(state.child("families"), tuner.config, tuner._plans.budget)
         tuner._ledger = Ledger.from_state(state.child("ledger"), tuner.config.capacity)
         share = tuner.config.exploration_share
         tuner._searches = SearchPolicy.from_state(state.child("searches"), tuner.config.vector, exploration_share=share)
@@ -162,16 +178,20 @@ class Tuner:
         statement = self._reader.read(sql)
         given = "" if params is None else repr(params)
         digest = hashlib.blake2b(f"{statement.literal_key}{given}".encode("utf-8", "surrogatepass"), digest_size=8)
+        key = f"{statement.fingerprint}:{digest.hexdigest()}"
         refusal = statement.refusal or self._ledger.refusal(statement.fingerprint)
         if refusal is None and statement.search is None:
             refusal = statement.plan_dependence
-        return Request(statement, params, f"{statement.fingerprint}:{digest.hexdigest()}", refusal)
+        with self._lock:
+            return Request(statement, params, key, refusal, self._families.is_open(statement.fingerprint, key))
 
     def choose(self, request: Request) -> Choice:
         """Return what to run a statement with."""
         if self.mode == "observe":
             return _SERVER
         with self._lock:
+            if request.is_family:
+                return self._families.choose(request.fingerprint, barred=self._plans.barred)
             return self._plans.choose(request.key)
 
     def in_force(self, request: Request) -> Choice:
@@ -179,17 +199,21 @@ class Tuner:
         if self.mode == "observe":
             return _SERVER
         with self._lock:
+            if request.is_family:
+                return self._families.in_force(request.fingerprint)
             return self._plans.in_force(request.key)
 
     def wants_plan(self, request: Request) -> bool:
         """Return True when the server's own plan of a statement is worth asking for."""
         with self._lock:
+            if request.is_family:
+                return self._families.wants_plan(request.fingerprint, self._plans.explain_s)
             return self._plans.wants_plan(request.key)
 
     def knows_plan(self, request: Request, arm: Arm) -> bool:
-        """Return True when the plan of a statement under an arm was seen."""
+        """Return True when the plan of a statement under an arm need not be asked for."""
         with self._lock:
-            return arm.name in self._plans.units[request.key].shapes
+            return request.is_family or arm.name in self._plans.units[request.key].shapes
 
     def is_new_plan(self, request: Request, arm: Arm, shape: str, cost_s: float) -> bool:
         """Take in the plan of a statement under an arm; return False when it need not run."""
@@ -214,34 +238,46 @@ class Tuner:
                 self._plans.drop(request.key, cost_s)
                 return
             kinds = tuple(sorted({one.kind for one in plan.operators}))
+            if request.is_family:
+                self._families.describe(request.fingerprint, kinds)
+                self._plans.asked(cost_s)
+                return
             note = PlanNote(plan.shape, kinds, plan.total_cost, plan.plan_embedding)
             self._plans.describe(request.key, note, cost_s)
 
     def finish(self, request: Request, choice: Choice, time_s: float) -> None:
         """Take in that a statement came to its end after `time_s`, all that the application waited."""
-        with self._lock:
-            account = self._account(request)
+        with self._lock, self._exploring(request) as account:
             self._ledger.add(account, time_s)
-            server_s = self._plans.server_s(request.key)
+            server_s = self._server_s(request)
             if not choice.arm.params.is_default and server_s > 0.0:
                 account.saved_s += server_s - time_s
-            before_s = self._plans.budget.explored_s
-            self._plans.finish(request.key, request.statement.fingerprint, choice, time_s)
-            account.explored_s += self._plans.budget.explored_s - before_s
+            self._families.meet(request.fingerprint, request.key)
+            if request.is_family:
+                self._families.finish(request.fingerprint, choice, time_s)
+                self._plans.spend(time_s)
+                return
+            self._plans.finish(request.key, request.fingerprint, choice, time_s)
+            if choice.arm.params.is_default:
+                self._families.overhear(request.fingerprint, time_s)
 
     def abandon(self, request: Request, choice: Choice, wasted_s: float) -> None:
         """Take in that a statement was given up after `wasted_s`, and is run again."""
-        with self._lock:
-            account = self._account(request)
+        with self._lock, self._exploring(request) as account:
             account.total_s += wasted_s
             account.saved_s -= wasted_s
-            account.explored_s += wasted_s
             self._ledger.total_s += wasted_s
-            self._plans.abandon(request.key, choice, wasted_s)
+            if request.is_family:
+                self._families.abandon(request.fingerprint, choice, wasted_s)
+                self._plans.spend(wasted_s)
+            else:
+                self._plans.abandon(request.key, choice, wasted_s)
 
     def refuse(self, request: Request, arm: Arm, why: str, *, everywhere: bool = False) -> None:
         """Take in that an arm cannot be used, for a statement or on this server."""
         with self._lock:
+            if request.is_family:
+                self._families.refuse(request.fingerprint, arm, why)
             self._plans.refuse(request.key, arm, why, everywhere=everywhere)
 
     def leave_alone(self, request: Request, time_s: float) -> None:
@@ -256,23 +292,23 @@ class Tuner:
     def target(self, request: Request) -> Target | None:
         """Return what a statement searches; None when it has to be asked for."""
         with self._lock:
-            return self._book.target(request.statement.fingerprint)
+            return self._book.target(request.fingerprint)
 
     def set_target(self, request: Request, target: Target) -> Target:
         """Keep what a statement searches, and return it."""
         with self._lock:
-            self._book.set_target(request.statement.fingerprint, target)
+            self._book.set_target(request.fingerprint, target)
         return target
 
     def surveyed(self, request: Request, values: str) -> Surveyed | None:
         """Return what is known of the rows that pass a filter; None when they have to be asked for."""
         with self._lock:
-            return self._book.surveyed(request.statement.fingerprint, values)
+            return self._book.surveyed(request.fingerprint, values)
 
     def set_surveyed(self, request: Request, values: str, surveyed: Surveyed | None) -> None:
         """Keep what is known of the rows that pass a filter."""
         with self._lock:
-            self._book.set_surveyed(request.statement.fingerprint, values, surveyed)
+            self._book.set_surveyed(request.fingerprint, values, surveyed)
 
     def choose_search(self, key: SearchKey) -> SearchChoice:
         """Return how to run a search, and whether to check it."""
@@ -340,5 +376,16 @@ class Tuner:
         account.total_s += time_s
         self._ledger.total_s += time_s
 
+    def _server_s(self, request: Request) -> float:
+        if request.is_family:
+            return self._families.families[request.fingerprint].server_s
+        return self._plans.server_s(request.key)
+
+    @contextlib.contextmanager
+    def _exploring(self, request: Request) -> Iterator[Account]:
+        account, before_s = self._account(request), self._plans.budget.explored_s
+        yield account
+        account.explored_s += self._plans.budget.explored_s - before_s
+
     def _account(self, request: Request) -> Account:
-        return self._ledger.account(request.statement.fingerprint, request.statement.normalised)
+        return self._ledger.account(request.fingerprint, request.statement.normalised)
