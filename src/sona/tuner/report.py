@@ -6,12 +6,24 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sona.state import Plain
+from sona.tuner.family import Family
 from sona.tuner.ledger import Account, Ledger
 from sona.tuner.plan_policy import PlanPolicy
 from sona.tuner.search_report import SearchPattern
-from sona.tuner.statement_report import Finding, StatementReport, Tried, duration, read_statement_report, times
+from sona.tuner.statement_report import (
+    Finding,
+    StatementReport,
+    Tried,
+    duration,
+    read_family_report,
+    read_statement_report,
+    times,
+)
+
+_NO_FAMILIES: Mapping[str, Family] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,8 @@ class PatternReport:
         problem: Why no index can serve its search, and the cure; None when one can, or it is no search.
         verdict: What was found, in a sentence.
         statements: Its statements that are kept, those that cost most first.
+        family: What is known of those whose values hardly ever come again, which are learned together; None when
+            values come again.
         searches: What is known of its nearest-neighbour searches.
     """
 
@@ -45,12 +59,20 @@ class PatternReport:
     problem: str | None
     verdict: str
     statements: tuple[StatementReport, ...]
+    family: StatementReport | None
     searches: tuple[SearchPattern, ...]
 
     @property
+    def known(self) -> tuple[StatementReport, ...]:
+        """What other settings can be judged by: its family, if there is one, and the statements that came again."""
+        if self.family is None:
+            return self.statements
+        return (self.family, *(one for one in self.statements if one.runs > 1))
+
+    @property
     def is_faster(self) -> bool:
-        """True when other settings are in force for one of its statements."""
-        return any(one.finding is Finding.FASTER for one in self.statements)
+        """True when other settings are in force for some of it."""
+        return any(one.finding is Finding.FASTER for one in self.known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +88,7 @@ class TunerReport:
         explored_share: The same, as a share of the time of the statements that it was tried on, or may be.
         exploration_limit: The most that this share may be.
         checked_s: Seconds that checks of searches took; the first ones of each kind are beyond the limit.
-        trials: Trials so far.
+        trials: Trials so far, of statements whose values come again.
         wins: Those that put other settings in force.
         rollbacks: Times that settings in force were given up again.
         statements: Statements that are known with their values.
@@ -99,7 +121,7 @@ class TunerReport:
         """What was found in sum, in a sentence."""
         if not self.queries:
             return "No evidence yet: no query was run."
-        if not self.trials and not self.checked_s:
+        if not self.is_tried:
             return f"No evidence yet: {self.queries:,} queries took {duration(self.total_s)}, and nothing was tried."
         would = self.total_s + self.saved_s
         against = f"of the {duration(would)} that the server's own choices would have taken"
@@ -107,6 +129,12 @@ class TunerReport:
             share = self.saved_s / would if would > 0.0 else 0.0
             return f"Saved {duration(self.saved_s)} ({share:.0%}) {against}; {self._in_force}"
         return f"So far trying cost {duration(-self.saved_s)} more than it saved, {against}; {self._in_force}"
+
+    @property
+    def is_tried(self) -> bool:
+        """True when anything but the server's own choices was ever run."""
+        families = (one.family for one in self.patterns if one.family is not None)
+        return bool(self.trials) or self.checked_s > 0.0 or any(family.tried for family in families)
 
     @property
     def _in_force(self) -> str:
@@ -120,20 +148,32 @@ class TunerReport:
         return {"verdict": self.verdict, **figures, "barred": dict(self.barred), "patterns": patterns}
 
 
-def read_report(plans: PlanPolicy, ledger: Ledger, searches: Sequence[SearchPattern] = ()) -> TunerReport:
+def read_report(
+    plans: PlanPolicy,
+    ledger: Ledger,
+    searches: Sequence[SearchPattern] = (),
+    families: Mapping[str, Family] = _NO_FAMILIES,
+) -> TunerReport:
     """Return what was found so far; nothing is changed.
 
     Args:
         plans: What is known of statements.
         ledger: What every pattern cost.
         searches: What is known of nearest-neighbour searches.
+        families: What is known of statements that are learned together, by fingerprint.
     """
+    together = {
+        name: read_family_report(family, plans.arms, plans.config.min_mean_s)
+        for name, family in families.items()
+        if family.is_open
+    }
     statements: defaultdict[str, list[StatementReport]] = defaultdict(list)
     for key, unit in plans.units.items():
         report = read_statement_report(key.rpartition(":")[2], unit, plans.arms, plans.config.min_mean_s)
         statements[unit.fingerprint].append(report)
     accounts, searched = ledger.accounts(), {one.fingerprint for one in searches}
-    budget, known = plans.budget, [one for group in statements.values() for one in group]
+    budget = plans.budget
+    known = [one for group in (*statements.values(), together.values()) for one in group]
     return TunerReport(
         queries=ledger.queries_processed,
         total_s=ledger.total_s,
@@ -155,6 +195,7 @@ def read_report(plans: PlanPolicy, ledger: Ledger, searches: Sequence[SearchPatt
                 fingerprint,
                 account,
                 sorted(statements[fingerprint], key=_cost, reverse=True),
+                together.get(fingerprint),
                 tuple(one for one in searches if one.fingerprint == fingerprint),
             )
             for fingerprint, account in accounts.items()
@@ -167,7 +208,11 @@ def _cost(one: StatementReport) -> float:
 
 
 def _pattern(
-    fingerprint: str, account: Account, statements: Sequence[StatementReport], searches: tuple[SearchPattern, ...]
+    fingerprint: str,
+    account: Account,
+    statements: Sequence[StatementReport],
+    family: StatementReport | None,
+    searches: tuple[SearchPattern, ...],
 ) -> PatternReport:
     return PatternReport(
         fingerprint=fingerprint,
@@ -176,11 +221,12 @@ def _pattern(
         total_s=account.total_s,
         saved_s=account.saved_s,
         explored_s=account.explored_s,
-        rollbacks=sum(one.rollbacks for one in statements),
+        rollbacks=sum(one.rollbacks for one in (*statements, *([family] if family else []))),
         refusal=account.refusal,
         problem=account.problem,
-        verdict=_verdict(account, statements, searches),
+        verdict=_verdict(account, statements if family is None else [family], searches),
         statements=tuple(statements),
+        family=family,
         searches=searches,
     )
 
@@ -218,11 +264,12 @@ def _in_words(finding: Finding, found: Sequence[StatementReport], count: int) ->
 
 
 def _pattern_json(pattern: PatternReport) -> dict[str, Plain]:
-    names = [name for name in pattern.__slots__ if name not in ("statements", "searches")]
+    names = [name for name in pattern.__slots__ if name not in ("statements", "family", "searches")]
     figures: dict[str, Plain] = {name: getattr(pattern, name) for name in names}
     statements: list[Plain] = [_statement_json(one) for one in pattern.statements]
+    family: Plain = None if pattern.family is None else _statement_json(pattern.family)
     searches: list[Plain] = [_search_json(one) for one in pattern.searches]
-    return {**figures, "statements": statements, "searches": searches}
+    return {**figures, "family": family, "statements": statements, "searches": searches}
 
 
 def _statement_json(one: StatementReport) -> dict[str, Plain]:

@@ -1,4 +1,4 @@
-"""What is known of one statement, in figures and in words: what it is run with, why, and what else was tried."""
+"""What is known of a statement, or of a family of them: what it is run with, why, and what else was tried."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sona.tuner.arms import SERVER, Arm
+from sona.tuner.family import ENOUGH, Family
 from sona.tuner.unit import Unit
 
 _ENOUGH = 2  # runs from which a typical time is one
@@ -47,10 +48,10 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class StatementReport:
-    """One statement with its values.
+    """One statement with its values, or all those of its pattern whose values hardly ever come again.
 
     Args:
-        key: Digest of its values.
+        key: Digest of its values; empty for a family.
         runs: Times it came to its end.
         server_s: What it typically takes as the server chooses, in seconds; None where that was never seen.
         now_s: What it typically takes with what is in force; None where that was never seen.
@@ -125,6 +126,58 @@ def read_statement_report(key: str, unit: Unit, arms: Sequence[Arm], min_mean_s:
     )
 
 
+def read_family_report(family: Family, arms: Sequence[Arm], min_mean_s: float) -> StatementReport:
+    """Return what is known of statements that are learned together.
+
+    Args:
+        family: What is kept of them.
+        arms: What may be tried.
+        min_mean_s: Time from which they are worth trying on, in seconds.
+    """
+    settings = {arm.name: arm.params.settings for arm in (SERVER, *arms)}
+    tried = tuple(_tried_together(family, arm) for arm in arms if arm.name in family.logs or arm.name in family.closed)
+    finding, why = _found_together(family, tried, len(arms), min_mean_s)
+    return StatementReport(
+        key="",
+        runs=family.count,
+        server_s=family.server_s or None,
+        now_s=family.typical_s(family.incumbent) or None,
+        arm=family.incumbent,
+        settings=settings.get(family.incumbent, {}),
+        finding=finding,
+        why=why,
+        rollbacks=family.rollbacks,
+        tried=tried,
+    )
+
+
+def _tried_together(family: Family, arm: Arm) -> Tried:
+    name = arm.name
+    given_up_s = family.longest_s if family.cancelled.get(name) else None
+    runs = len(family.logs.get(name, ()))
+    return Tried(
+        name, arm.params.settings, family.typical_s(name) or None, runs, given_up_s, family.closed.get(name, "")
+    )
+
+
+def _found_together(family: Family, tried: Sequence[Tried], arm_count: int, min_mean_s: float) -> tuple[Finding, str]:
+    count = len(family.logs.get(SERVER.name, ()))
+    if family.incumbent != SERVER.name:
+        now, own = family.typical_s(family.incumbent), family.server_s
+        seen = f"the last {len(family.logs[family.incumbent])} runs against {count} of the server's own choice"
+        return Finding.FASTER, f"“{family.incumbent}” takes {duration(now)} instead of {duration(own)} ({seen})"
+    if count < ENOUGH:
+        return Finding.UNKNOWN, f"it ran {times(count)}"
+    if family.server_s < min_mean_s:
+        return Finding.TOO_QUICK, f"{duration(family.server_s)} is too quick to try on (from {duration(min_mean_s)})"
+    if family.rollbacks:
+        return Finding.GIVEN_UP, f"the server's own choice is in force again, after {times(family.rollbacks)}"
+    return _kept(sum(bool(one.outcome) for one in tried), 0, arm_count) if tried else _NOTHING
+
+
+_NOTHING = (Finding.UNKNOWN, "nothing was tried yet")
+
+
 def _time(unit: Unit, arm: str) -> float | None:
     return unit.times[arm].typical_s if arm in unit.times else None
 
@@ -153,7 +206,7 @@ def _found(unit: Unit, tried: Sequence[Tried], arm_count: int, min_mean_s: float
     ran = [one for one in tried if one.runs or one.given_up_s is not None]
     same = sum(one.outcome == _NO_OTHER_PLAN or one.outcome.startswith(_SAME_PLAN) for one in tried)
     if not ran and not same:
-        return Finding.UNKNOWN, "nothing was tried yet"
+        return _NOTHING
     return _kept(len(ran), same, arm_count)
 
 
