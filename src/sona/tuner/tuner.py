@@ -22,6 +22,7 @@ from sona.tuner.family_policy import FamilyPolicy
 from sona.tuner.ledger import Account, Ledger
 from sona.tuner.plan import NeuralDagPlan
 from sona.tuner.plan_policy import Choice, PlanPolicy, Purpose
+from sona.tuner.report import TunerReport, read_report
 from sona.tuner.search_arms import OWN, SearchArm, search_arms
 from sona.tuner.search_checks import SearchCheck, SearchKey
 from sona.tuner.search_fit import Surveyed
@@ -165,6 +166,11 @@ class Tuner:
         share = tuner.config.exploration_share
         tuner._searches = SearchPolicy.from_state(state.child("searches"), tuner.config.vector, exploration_share=share)
         return tuner
+
+    def report(self) -> TunerReport:
+        """Return what was learned, what it saved and what it cost."""
+        with self._lock:
+            return read_report(self._plans, self._ledger, self._searches.report(), self._families.families)
 
     # -- for sessions --------------------------------------------------------------------------------------------------
 
