@@ -7,6 +7,7 @@ the server's own.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -112,7 +113,7 @@ class Family:
 
     def plain(self) -> Mapping[str, Plain]:
         """Return everything as plain values."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: copy.deepcopy(getattr(self, name)) for name in self.__slots__}
 
     @classmethod
     def from_plain(cls, values: Plain) -> Self:

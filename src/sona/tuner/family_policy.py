@@ -55,7 +55,7 @@ class FamilyPolicy:
 
     def choose(self, fingerprint: str, *, barred: Collection[str] = ()) -> Choice:
         """Return what to run a statement of a family with."""
-        family = self.families[fingerprint]
+        family = self._family(fingerprint)
         if (trial := self._trial(family, barred)) is not None:
             return trial
         if family.incumbent != SERVER.name and family.count % CONTROL == 0:
@@ -64,7 +64,7 @@ class FamilyPolicy:
 
     def in_force(self, fingerprint: str) -> Choice:
         """Return what to run a statement of a family with when nothing is tried."""
-        family = self.families[fingerprint]
+        family = self._family(fingerprint)
         if family.incumbent == SERVER.name:
             return _DEFAULT
         timeout_s = _LIMIT * family.longest_s + _LIMIT_S
@@ -85,9 +85,13 @@ class FamilyPolicy:
 
     def wants_plan(self, fingerprint: str, cost_s: float) -> bool:
         """Return True when a plan of the family is worth asking for, which costs about `cost_s`."""
-        family = self.families[fingerprint]
+        family = self._family(fingerprint)
         is_worth_it = len(family.logs.get(SERVER.name, ())) >= ENOUGH and family.server_s >= self._config.min_mean_s
         return family.kinds is None and is_worth_it and cost_s <= self._budget.balance_s
+
+    def server_s(self, fingerprint: str) -> float:
+        """Return what a statement of a family typically takes under the server's own choice, in seconds."""
+        return self._family(fingerprint).server_s
 
     def describe(self, fingerprint: str, kinds: tuple[str, ...]) -> None:
         """Take in the kinds of operators in a plan of the family."""

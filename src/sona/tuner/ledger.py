@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Self, cast
 
 from sona.errors import StoreError
@@ -100,8 +100,24 @@ class Ledger:
         ledger, accounts = cls(capacity), state.listing("accounts")
         try:
             read = [Account(**cast("dict[str, Plain]", values)) for values in accounts]  # type: ignore[arg-type]
-            ledger._accounts = OrderedDict(zip(state.texts("fingerprints"), read, strict=True))
+            ledger._accounts = OrderedDict(zip(state.texts("fingerprints"), map(_checked, read), strict=True))
         except (TypeError, ValueError) as error:
             raise StoreError("saved state: an account of the tuner is damaged") from error
         ledger.queries_processed, ledger.total_s = state.whole("queries_processed"), state.number("total_s")
         return ledger
+
+
+def _checked(account: Account) -> Account:
+    for one in fields(account):
+        value, kinds = getattr(account, one.name), _KINDS[str(one.type)]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise TypeError(one.name)
+    return account
+
+
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "str | None": (str, type(None)),
+}

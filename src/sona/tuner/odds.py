@@ -110,7 +110,7 @@ class ArmOdds:
             {
                 arm: State(
                     {
-                        "embeddings": one.embeddings,
+                        "embeddings": one.embeddings.copy(),
                         "figures": np.stack([one.ratios, one.bounds, one.surprises]),
                         "total": one.total,
                     }

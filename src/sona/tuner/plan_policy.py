@@ -10,8 +10,6 @@ import math
 import statistics
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Self
 
 import numpy as np
@@ -21,54 +19,27 @@ from sona.errors import StoreError
 from sona.state import State
 from sona.tuner.arms import SERVER, Arm, plan_arms
 from sona.tuner.budget import Budget
+from sona.tuner.choice import Choice, Purpose
 from sona.tuner.odds import RATIOS, ArmOdds, Case
 from sona.tuner.unit import PlanNote, Unit
+from sona.tuner.wants import Trial, Want, Wants
 
 _ENOUGH = 2  # runs under the server's own choice before anything else is tried
 _WORSE, _WORSE_S = 1.25, 0.002  # slower than the server's own choice by both: a strike against what is in force
 _STRIKES = 2
 _LIMIT, _LIMIT_S = 3.0, 0.05  # what is in force is given up after so many times the server's own time, and so long
 _CHANGED = 2.0  # the server's own time changed by this factor: what was found out is out of date
+_LATE = 3.0  # times of what usually lies between two runs of a statement, after which it is not waited for
 _FURTHER = 1.3  # an arm that was given up is tried again only with so much more time
+_SHORTEST_S = 1e-6  # a statement below it is not worth a thought
 _EXPLAIN_S = 0.0015  # what asking for a plan is expected to cost, until it was seen
 _EXPLAIN_SHARE = 0.02  # of the time a statement took so far: what asking for its plan may cost
-
-
-class Purpose(StrEnum):
-    """Why an arm is run."""
-
-    SERVER = "the server's own choice"
-    KNOWN = "known to be faster"
-    TRIAL = "tried"
-    CHECK = "measured again"
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What to run a statement with.
-
-    Args:
-        arm: The settings.
-        purpose: Why.
-        timeout_s: When to give up and run the server's own choice instead; None for never.
-        expected_s: What the statement takes otherwise, in seconds.
-    """
-
-    arm: Arm
-    purpose: Purpose
-    timeout_s: float | None = None
-    expected_s: float = 0.0
 
 
 _DEFAULT = Choice(SERVER, Purpose.SERVER)
 
 
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    arm: Arm
-    timeout_s: float
-    cost_s: float  # at worst
-    score: float
+__all__ = ["Choice", "PlanPolicy", "Purpose"]
 
 
 class PlanPolicy:
@@ -97,7 +68,8 @@ class PlanPolicy:
         self._round_s = self._saved_s = 0.0
         self.explain_s = _EXPLAIN_S
         """Seconds that asking for a plan takes here."""
-        self._wanted: dict[str, tuple[int, int, _Trial | None]] = {}  # odds' and unit's version, next trial
+        self._runs = 0
+        self._wanted = Wants()
         self._usual = 0.0  # log of seconds per planner unit that is usual here
         self._rates: dict[str, float] = {}
 
@@ -109,7 +81,7 @@ class PlanPolicy:
         if unit is None:
             return _DEFAULT
         if (trial := self._affordable(key, unit)) is not None:
-            return Choice(trial.arm, Purpose.TRIAL, trial.timeout_s, unit.incumbent_s)
+            return Choice(self._named[trial.arm], Purpose.TRIAL, trial.timeout_s, unit.incumbent_s)
         if unit.incumbent != SERVER.name and unit.count >= unit.next_check and self.budget.room_s >= unit.saved_s:
             return Choice(SERVER, Purpose.CHECK, None, unit.incumbent_s)
         return self.in_force(key)
@@ -130,9 +102,13 @@ class PlanPolicy:
 
     def _is_worth_it(self, unit: Unit) -> bool:
         server = unit.times.get(SERVER.name)
-        return server is not None and server.count >= _ENOUGH and server.typical_s >= self.config.min_mean_s
+        return (
+            server is not None
+            and server.count >= _ENOUGH
+            and server.typical_s >= max(_SHORTEST_S, self.config.min_mean_s)
+        )
 
-    def _affordable(self, key: str, unit: Unit) -> _Trial | None:
+    def _affordable(self, key: str, unit: Unit) -> Trial | None:
         # What is worth most is saved up for: others may use what is left beside it.
         room_s = self.budget.room_s
         is_out_of_reach = room_s <= RATIOS[0] * unit.incumbent_s
@@ -141,18 +117,24 @@ class PlanPolicy:
         trial = self._next_trial(key, unit)
         if trial is None:
             return None
-        best = max((one for _, _, one in self._wanted.values() if one is not None), key=lambda one: one.score)
-        reserve_s = best.cost_s if best.score > trial.score else 0.0
+        best = self._wanted.best(self._is_awaited)
+        is_saved_up_for = best is not None and best.score > trial.score and best.cost_s <= self.budget.limit_s
+        reserve_s = best.cost_s if best is not None and is_saved_up_for else 0.0
         return trial if trial.cost_s <= room_s - reserve_s else None
 
-    def _next_trial(self, key: str, unit: Unit) -> _Trial | None:
-        version = len(unit.closed) + len(unit.censored) + unit.rollbacks
+    def _is_awaited(self, key: str) -> bool:
+        # As long as a statement is not much later than it usually comes: what never comes again cannot be tried on.
+        unit = self.units.get(key)
+        return unit is not None and self._runs - unit.last <= _LATE * unit.gap
+
+    def _next_trial(self, key: str, unit: Unit) -> Trial | None:
+        versions = self.odds.version, len(unit.closed) + len(unit.censored) + unit.rollbacks
         kept = self._wanted.get(key)
-        if kept is None or kept[:2] != (self.odds.version, version) or unit.count % 8 == 0:
+        if kept is None or kept.versions != versions or unit.count % 8 == 0:
             trials = [one for arm in self._open(unit) for one in self._trials(unit, arm)]
-            best = max(trials, key=lambda one: one.score, default=None)
-            kept = self._wanted[key] = (self.odds.version, version, best)
-        return kept[2]
+            kept = Want(versions, max(trials, key=lambda one: one.score, default=None))
+            self._wanted.put(key, kept)
+        return kept.trial
 
     def _open(self, unit: Unit) -> Iterator[Arm]:
         if unit.note is None:
@@ -164,7 +146,7 @@ class PlanPolicy:
                 else:
                     unit.closed[arm.name] = "cannot change the plan"
 
-    def _trials(self, unit: Unit, arm: Arm) -> Iterator[_Trial]:
+    def _trials(self, unit: Unit, arm: Arm) -> Iterator[Trial]:
         # The chance to end between where it was given up and the new limit, times what that saves, over the cost.
         chances = self.odds.chances(arm, self._case(unit))
         given_up_s = unit.censored.get(arm.name, 0.0)
@@ -177,7 +159,7 @@ class PlanPolicy:
             chance = max(0.003, float(np.interp(timeout_s / unit.server_s, (0.0, *RATIOS), (0.0, *chances))) - known)
             gain_s = chance * unit.incumbent_s * (1.0 - 0.6 * ratio) * unit.count
             score = gain_s / ((1.0 - chance) * timeout_s + self.explain_s) * math.sqrt(unit.incumbent_s)
-            yield _Trial(arm, timeout_s, cost_s, score)
+            yield Trial(arm.name, timeout_s, cost_s, score)
 
     def _case(self, unit: Unit) -> Case:
         note = unit.note
@@ -190,23 +172,30 @@ class PlanPolicy:
 
     def describe(self, key: str, note: PlanNote, cost_s: float) -> None:
         """Take in the server's own plan of a statement, which took `cost_s` to ask for."""
-        unit = self.units[key]
+        self.asked(cost_s)
+        if (unit := self.units.get(key)) is None:
+            return
         unit.note, unit.settled_s = note, unit.server_s
         unit.shapes[SERVER.name] = note.shape
         self._rates[key] = math.log(max(unit.server_s, 1e-9) / max(note.cost, 1e-9))
         self._usual = statistics.median(self._rates.values())
-        self.asked(cost_s)
 
     def is_new_plan(self, key: str, arm: Arm, shape: str, cost_s: float) -> bool:
         """Take in the plan of an arm; return False when it is one that was seen under another, and need not run."""
         self.asked(cost_s)
-        unit = self.units[key]
+        if (unit := self.units.get(key)) is None:
+            return False
         same = next((other for other, seen in unit.shapes.items() if seen == shape and other != arm.name), None)
         if same is not None and not arm.acts_at_run_time:
             unit.closed[arm.name] = f"the same plan as {same}"
             return False
         unit.shapes[arm.name] = shape
         return True
+
+    def knows_plan(self, key: str, arm: Arm) -> bool:
+        """Return True when the plan of an arm was seen."""
+        unit = self.units.get(key)
+        return unit is not None and arm.name in unit.shapes
 
     def drop(self, key: str, cost_s: float) -> None:
         """Forget a statement that is left alone from now on, which took `cost_s` to find out."""
@@ -227,23 +216,29 @@ class PlanPolicy:
 
     def finish(self, key: str, fingerprint: str, choice: Choice, time_s: float) -> None:
         """Take in a run that came to its end after `time_s`, everything the application waited for in it."""
+        self._runs += 1
         with self._changing(key, fingerprint) as unit:
-            unit.add(choice.arm.name, time_s)
+            unit.add(choice.arm.name, time_s, self._runs)
             match choice.purpose:
                 case Purpose.TRIAL:
-                    self._won(unit, choice, time_s)
-                case Purpose.KNOWN:
+                    self._tried(unit, choice, time_s)
+                case Purpose.KNOWN if choice.arm.name == unit.incumbent:
                     self._watch(unit, time_s)
                 case Purpose.CHECK:
                     self.budget.explore(max(0.0, time_s - choice.expected_s))
-                    unit.next_check = 2 * unit.count
-            self._compare(unit)
+                    # A server that is faster now is measured again at once: it costs nothing.
+                    unit.next_check = unit.count if time_s < unit.incumbent_s else 2 * unit.count
+            self._compare(key, unit)
         self.spend(time_s)
 
-    def _won(self, unit: Unit, choice: Choice, time_s: float) -> None:
+    def _tried(self, unit: Unit, choice: Choice, time_s: float) -> None:
         self.trials += 1
         self.budget.explore(max(0.0, time_s - choice.expected_s))
+        if unit.note is None:  # the statement has changed while this ran
+            return
         self.odds.add(choice.arm.name, self._case(unit), time_s / unit.server_s)
+        if choice.arm.name == unit.incumbent:
+            return
         if time_s < unit.incumbent_s:
             if unit.incumbent != SERVER.name:
                 unit.closed[unit.incumbent] = f"slower than {choice.arm.name}"
@@ -256,31 +251,40 @@ class PlanPolicy:
         is_worse = time_s > max(_WORSE * unit.server_s, unit.server_s + _WORSE_S)
         unit.strikes = unit.strikes + 1 if is_worse else 0
 
-    def _compare(self, unit: Unit) -> None:
+    def _compare(self, key: str, unit: Unit) -> None:
         if unit.incumbent != SERVER.name and (unit.strikes >= _STRIKES or unit.incumbent_s > unit.server_s):
             unit.give_up("slower than the server's own choice")
         known_s = unit.settled_s
         if known_s > 0.0 and not known_s / _CHANGED <= unit.server_s <= known_s * _CHANGED:
             unit.reopen()
+            self._wanted.forget(key)
 
     def abandon(self, key: str, choice: Choice, wasted_s: float) -> None:
         """Take in that a run was given up after `wasted_s`; what the statement is run with instead ends by itself."""
-        with self._changing(key, "") as unit:
-            if choice.purpose is Purpose.KNOWN:
-                unit.give_up("took much longer than the server's own choice")
-            else:
-                self.trials += 1
-                unit.censored[choice.arm.name] = wasted_s
-                self.odds.add(choice.arm.name, self._case(unit), wasted_s / unit.server_s, is_censored=True)
-                if wasted_s >= RATIOS[-1] / _FURTHER * unit.incumbent_s:
-                    unit.closed[choice.arm.name] = f"slower than {unit.incumbent}"
         self.spend(wasted_s)
         self.budget.explore(wasted_s)
+        if key not in self.units:
+            return
+        with self._changing(key, "") as unit:
+            if choice.purpose is Purpose.KNOWN:
+                if choice.arm.name == unit.incumbent:
+                    unit.give_up("took much longer than the server's own choice")
+                return
+            self.trials += 1
+            if unit.note is None:  # the statement has changed while this ran
+                return
+            unit.censored[choice.arm.name] = wasted_s
+            self.odds.add(choice.arm.name, self._case(unit), wasted_s / unit.server_s, is_censored=True)
+            if wasted_s >= RATIOS[-1] / _FURTHER * unit.incumbent_s:
+                unit.closed[choice.arm.name] = f"slower than {unit.incumbent}"
 
-    def refuse(self, key: str, arm: Arm, why: str, *, everywhere: bool = False) -> None:
-        """Take in that an arm cannot be used: for this statement, or on this server."""
+    def refuse(self, key: str, arm: Arm, why: str, *, everywhere: bool = False, cost_s: float = 0.0) -> None:
+        """Take in that an arm cannot be used, for this statement or on this server, which took `cost_s` to find out."""
+        self.spend(cost_s)
+        self.budget.explore(cost_s)
         if everywhere:
             self.barred[arm.name] = why
+            self._wanted.clear()
         if (unit := self.units.get(key)) is not None:
             with self._changing(key, unit.fingerprint):
                 if unit.incumbent == arm.name:
@@ -307,7 +311,7 @@ class PlanPolicy:
 
     def _forget(self, key: str, unit: Unit) -> None:
         self._count(unit, -1.0)
-        self._wanted.pop(key, None)
+        self._wanted.forget(key)
         self._rates.pop(key, None)
 
     def spend(self, time_s: float) -> None:
@@ -339,9 +343,10 @@ class PlanPolicy:
                 "embeddings": np.array(embeddings, np.float32).reshape(-1, width),
                 "odds": self.odds.state(),
                 "budget": self.budget.state(),
-                "barred": self.barred,
-                "rates": self._rates,
-                "counts": [self.trials, self.wins],
+                "barred": dict(self.barred),
+                "rates": dict(self._rates),
+                "counts": [self.trials, self.wins, self._runs],
+                "wanted": self._wanted.state(),
                 "explain_s": self.explain_s,
                 "usual": self._usual,
                 "sums": [self._round_s, self._saved_s],
@@ -367,9 +372,18 @@ class PlanPolicy:
             raise StoreError("saved state: an arm in force is not known")
         policy.odds = ArmOdds.from_state(state.child("odds"), width)
         policy.budget = Budget.from_state(state.child("budget"), config.exploration_share)
-        policy.barred = {arm: str(why) for arm, why in state.mapping("barred").items()}
-        policy._rates = {key: float(str(rate)) for key, rate in state.mapping("rates").items()}
+        policy._wanted = Wants.from_state(state.child("wanted"))
+        if not policy._wanted.arms <= set(policy._named):
+            raise StoreError("saved state: an arm that is to be tried is not known")
         policy.explain_s, policy._usual = state.number("explain_s"), state.number("usual")
-        policy.trials, policy.wins = (int(str(one)) for one in state.listing("counts"))
-        policy._round_s, policy._saved_s = (float(str(one)) for one in state.listing("sums"))
+        try:
+            policy._read_sums(state)
+        except (TypeError, ValueError) as error:
+            raise StoreError("saved state: sums of the tuner are damaged") from error
         return policy
+
+    def _read_sums(self, state: State) -> None:
+        self.barred = {arm: str(why) for arm, why in state.mapping("barred").items()}
+        self._rates = {key: float(str(rate)) for key, rate in state.mapping("rates").items()}
+        self.trials, self.wins, self._runs = (int(str(one)) for one in state.listing("counts"))
+        self._round_s, self._saved_s = (float(str(one)) for one in state.listing("sums"))

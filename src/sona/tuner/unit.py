@@ -73,6 +73,8 @@ class Unit:
         strikes: Runs of the incumbent in a row that were slower than the server's own choice.
         next_check: Count at which the server's own choice is measured again.
         rollbacks: Times an incumbent was given up.
+        settled_s: Typical time under the server's own choice when its plan was asked for, in seconds; 0 before.
+        first, last: Number of its first and its last run among those of all statements.
     """
 
     fingerprint: str
@@ -87,6 +89,8 @@ class Unit:
     next_check: int = 0
     rollbacks: int = 0
     settled_s: float = 0.0
+    first: int = 0
+    last: int = 0
 
     def typical_s(self, arm: str) -> float:
         """Typical time under an arm, in seconds; 0 where it never ran."""
@@ -107,8 +111,14 @@ class Unit:
         """Seconds that the arm in force saves each time; 0 without one."""
         return self.server_s - self.incumbent_s if self.incumbent != SERVER.name else 0.0
 
-    def add(self, arm: str, time_s: float) -> None:
-        """Take in a run that came to its end."""
+    @property
+    def gap(self) -> float:
+        """Runs of all statements from one run of this one to the next, on average; 1 for one that ran once."""
+        return (self.last - self.first) / (self.count - 1) if self.count > 1 else 1.0
+
+    def add(self, arm: str, time_s: float, number: int = 0) -> None:
+        """Take in a run that came to its end, the `number`th of all statements."""
+        self.first, self.last = self.first if self.count else number, number
         self.count += 1
         self.times.setdefault(arm, Times()).add(time_s)
 
@@ -138,11 +148,11 @@ class Unit:
         return {
             "fingerprint": self.fingerprint,
             "count": self.count,
-            "times": {arm: {"recent": one.recent, "count": one.count} for arm, one in self.times.items()},
+            "times": {arm: {"recent": list(one.recent), "count": one.count} for arm, one in self.times.items()},
             "incumbent": self.incumbent,
-            "closed": self.closed,
-            "censored": self.censored,
-            "shapes": self.shapes,
+            "closed": dict(self.closed),
+            "censored": dict(self.censored),
+            "shapes": dict(self.shapes),
             "note": None
             if self.note is None
             else {"shape": self.note.shape, "kinds": self.note.kinds, "cost": self.note.cost},
@@ -150,6 +160,8 @@ class Unit:
             "next_check": self.next_check,
             "rollbacks": self.rollbacks,
             "settled_s": self.settled_s,
+            "first": self.first,
+            "last": self.last,
         }
 
     @classmethod
@@ -177,6 +189,16 @@ class Unit:
             kept = cast("dict[str, Plain]", note)
             kinds = tuple(str(kind) for kind in cast("list[str]", kept["kinds"]))
             unit.note = PlanNote(str(kept["shape"]), kinds, float(cast(float, kept["cost"])), embedding)
-        if unit.count < 0 or not np.isfinite([one.typical_s for one in unit.times.values()]).all():
-            raise ValueError
+        unit.closed, unit.shapes = _texts(unit.closed), _texts(unit.shapes)
+        unit.censored = {str(arm): float(time_s) for arm, time_s in unit.censored.items()}
+        whole = (unit.count, unit.strikes, unit.next_check, unit.rollbacks, unit.first, unit.last)
+        if not all(type(one) is int and one >= 0 for one in whole) or not isinstance(unit.fingerprint, str):
+            raise ValueError("counts")
+        seconds = [*unit.censored.values(), unit.settled_s, *(one.typical_s for one in unit.times.values())]
+        if not (np.isfinite(seconds).all() and min(seconds) >= 0.0):
+            raise ValueError("times")
         return unit
+
+
+def _texts(values: Mapping[str, str]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in values.items()}
