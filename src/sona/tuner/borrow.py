@@ -3,46 +3,65 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from sona.errors import MissingExtra
 
 try:
     import psycopg
+    import psycopg.types.json
     from psycopg.abc import Params, QueryNoTemplate
     from psycopg.pq import TransactionStatus
 except ModuleNotFoundError as error:
     raise MissingExtra("psycopg", "postgres", "tuning a server") from error
 
-__all__ = ["Borrowed", "Connection", "Row", "ask", "is_idle", "psycopg"]
+__all__ = ["Borrowed", "Connection", "Cursor", "Row", "ask", "is_idle", "plain_kind", "psycopg"]
 
 Row = tuple[object, ...]
 Connection = psycopg.Connection[Row]
+Cursor = psycopg.Cursor[Row]
 
 _LONGEST_MS = 2_147_483_647
 _UNDO = "ROLLBACK TO SAVEPOINT sona_tuner; RELEASE SAVEPOINT sona_tuner"
 _TRIES = 3  # to undo: the limit of the statement may still hold, and end what undoes it
-# The application's own limit stays in force where it is the shorter one.
-_LIMIT = """SELECT is_ours AND set_config('statement_timeout', '{0}', true) <> ''
-FROM (SELECT given = interval '0' OR given >= interval '{0} ms' AS is_ours
-  FROM (SELECT current_setting('statement_timeout')::interval AS given) AS setting) AS known"""
+# The application's own limit stays in force where it is the shorter one. Returns the one in force, in seconds.
+_LIMIT = """SELECT extract(epoch FROM CASE WHEN given = interval '0' OR given >= interval '{0} ms'
+  THEN set_config('statement_timeout', '{0}', true) ELSE current_setting('statement_timeout') END::interval)::text
+FROM (SELECT current_setting('statement_timeout')::interval AS given) AS setting"""
 
 
-def ask(connection: Connection, sql: str, params: Params | None = None) -> list[Row]:
+def ask(
+    connection: Connection, sql: str, params: Params | None = None, *, kind: type[Cursor] = psycopg.Cursor
+) -> list[Row]:
     """Return the rows of the last of the statements in `sql`, which is not tuned, prepared, or seen by the application.
+
+    Args:
+        connection: Where to ask.
+        sql: Statements; several only without parameters.
+        params: Parameters.
+        kind: Kind of cursor, which decides how parameters stand in `sql`.
 
     Raises:
         psycopg.Error: as the server says.
     """
-    cursor = psycopg.Cursor(connection, row_factory=psycopg.rows.tuple_row)
-    query: QueryNoTemplate = sql.encode()
+    cursor = kind(connection, row_factory=psycopg.rows.tuple_row)
+    query: QueryNoTemplate = sql.encode(connection.info.encoding)
+    if sql.startswith("EXPLAIN"):  # its plan is read as it is, however the application reads its own JSON
+        psycopg.types.json.set_json_loads(json.loads, cursor)
     cursor.execute(query, params, prepare=False)
     while cursor.nextset():
         pass
     return [] if cursor.description is None else cursor.fetchall()
+
+
+def plain_kind(kind: type[Cursor]) -> type[Cursor]:
+    """Return the driver's own kind of cursor behind one of the application's."""
+    kinds: tuple[type[Cursor], ...] = (psycopg.ClientCursor, psycopg.RawCursor, psycopg.Cursor)
+    return next(one for one in kinds if issubclass(kind, one))
 
 
 def is_idle(connection: Connection) -> bool:
@@ -70,8 +89,10 @@ class Borrowed:
         self._before: Row = ()
         self.is_set = False
         """True once every setting was taken."""
-        self.is_limited = False
-        """True when it is `timeout_s` that ends a statement, and not a shorter limit of the application's."""
+        self.limit_s: float | None = None
+        """When a statement of the block is ended: after `timeout_s`, or a shorter limit of the application's."""
+        self.keeps_failure = False
+        """Whether an error is the application's own: its transaction stays failed, as it does without a tuner."""
 
     def __enter__(self) -> Self:
         """Set everything, in one exchange.
@@ -103,7 +124,7 @@ class Borrowed:
             parts.append(_LIMIT.format(min(_LONGEST_MS, max(1, math.ceil(self._timeout_s * 1000.0)))))
         if parts:
             rows = ask(self._connection, "; ".join(parts))
-            self.is_limited = self._timeout_s is not None and rows == [(True,)]
+            self.limit_s = None if self._timeout_s is None else float(cast(str, rows[0][0]))
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -115,13 +136,18 @@ class Borrowed:
     ) -> None:
         """End the block: what was set is unset."""
         if kind is not None:
-            self._undo()
+            is_failed = self._connection.info.transaction_status == TransactionStatus.INERROR
+            if self._is_own or not (self.keeps_failure and is_failed):
+                self._undo()
             return
-        # The answer is here: what fails now is met by the application's next statement, if it still matters then.
+        # The answer is here: what fails now is met by the application's next statement, if it still matters then. But
+        # an answer that turns out not to fit between those of others is none.
         try:
             ask(self._connection, "COMMIT" if self._is_own else self._restored())
-        except psycopg.Error:
+        except BaseException as met:
             self._undo()
+            if not isinstance(met, psycopg.Error) or isinstance(met, psycopg.errors.SerializationFailure):
+                raise
 
     def _restored(self) -> str:
         # Not by going back: the locks that the statement took are the transaction's, as they are without a tuner.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from sona.errors import PlanError
-from sona.tuner.borrow import Borrowed, Connection, ask, is_idle, psycopg
+from sona.tuner.borrow import Borrowed, Connection, Cursor, ask, is_idle, plain_kind, psycopg
 from sona.tuner.facts import refusal_of
 from sona.tuner.plan import Document, NeuralDagPlan
 from sona.tuner.plan_policy import Choice, Purpose
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _PLANS_AT_ONCE = 6  # plans asked for before one statement
 _CANCELLED = 0.9  # of the limit: a statement cancelled earlier was not cancelled by it
+_NOT_TAKEN = frozenset({"22023", "42501", "42602", "42704", "55P02"})  # SQLSTATEs: the server does not take a setting
+_OF_OTHERS = ("40", "55")  # classes of SQLSTATEs: what other transactions do, whatever the plan
 _XACT_ID_VERSION = 130_000  # of the server: tells whether a transaction has written
 
 
@@ -34,11 +36,19 @@ class Session:
         tuner: What chooses and learns.
         connection: Where statements run.
         clock: Seconds from any beginning.
+        kind: Kind of cursor that runs them, which decides how parameters stand in their text.
     """
 
-    def __init__(self, tuner: Tuner, connection: Connection, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        tuner: Tuner,
+        connection: Connection,
+        clock: Callable[[], float] = time.perf_counter,
+        kind: type[Cursor] = psycopg.Cursor,
+    ) -> None:
         """Look at nothing yet."""
-        self._tuner, self._connection, self._clock = tuner, connection, clock
+        self._tuner, self._connection, self._clock, self._kind = tuner, connection, clock, plain_kind(kind)
+        self._has_turn = False
         self._searches = SearchSession(tuner, connection, clock)
 
     def execute(self, run: Run, sql: str, params: Params | None) -> None:
@@ -62,8 +72,12 @@ class Session:
             self._searches.check_due()
         if request.statement.search is not None:
             self._searches.execute(run, request, request.statement.search)
-        else:
+            return
+        try:
             self._run(run, request, self._choose(request))
+        finally:
+            if self._has_turn:
+                self._tuner.end_turn()
 
     def _is_plain(self) -> bool:
         pg = psycopg.pq
@@ -77,13 +91,23 @@ class Session:
         # A trial of a plan that was seen under another arm is none; a few plans are asked for at once.
         for _ in range(_PLANS_AT_ONCE):
             choice = self._tuner.choose(request)
-            if choice.purpose is not Purpose.TRIAL:
+            if choice.purpose in (Purpose.SERVER, Purpose.KNOWN):
+                return choice
+            if not self._has_turn:
+                if not self._takes_turn():
+                    break
+                continue  # what another thread has found out in the meantime counts
+            if choice.purpose is Purpose.CHECK:
                 return choice
             if not self._may_try():
                 break
             if self._tuner.knows_plan(request, choice.arm) or self._is_new_plan(request, choice):
                 return choice
         return self._tuner.in_force(request)
+
+    def _takes_turn(self) -> bool:
+        self._has_turn = self._has_turn or self._tuner.take_turn()
+        return self._has_turn
 
     def _may_try(self) -> bool:
         # Never within a transaction that has written.
@@ -95,23 +119,45 @@ class Session:
 
     def _is_new_plan(self, request: Request, choice: Choice) -> bool:
         started = self._clock()
-        borrowed = Borrowed(self._connection, choice.arm.params.settings)
+        borrowed = Borrowed(self._connection, choice.arm.params.settings, choice.timeout_s)
         try:
-            with borrowed:
+            with borrowed, self._judging(borrowed):
                 shape = NeuralDagPlan.from_explain(self._explain(request)).shape
         except (psycopg.Error, PlanError) as error:
-            self._require_open(error)
-            self._tuner.refuse(request, choice.arm, str(error), everywhere=not borrowed.is_set)
+            self._refuse(request, choice, borrowed, error, cost_s=self._clock() - started)
             return False
         return self._tuner.is_new_plan(request, choice.arm, shape, self._clock() - started)
 
     def _explain(self, request: Request, options: str = "") -> Document:
         sql = f"EXPLAIN (FORMAT JSON{options}) {request.statement.sql}"
-        return cast(Document, ask(self._connection, sql, request.params)[0][0])
+        return cast(Document, ask(self._connection, sql, request.params, kind=self._kind)[0][0])
 
-    def _require_open(self, error: Exception) -> None:
-        if self._connection.closed:
+    # -- errors --------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _judging(self, borrowed: Borrowed) -> Iterator[None]:
+        # What the application would have met without a tuner leaves its transaction as it would have.
+        started = self._clock()
+        try:
+            yield
+        except BaseException as error:
+            borrowed.keeps_failure = self._is_own(error, borrowed, self._clock() - started)
+            raise
+
+    def _is_own(self, error: BaseException, borrowed: Borrowed, time_s: float) -> bool:
+        if isinstance(error, psycopg.errors.QueryCanceled):
+            return borrowed.limit_s is None or not 0.0 < _CANCELLED * borrowed.limit_s <= time_s
+        if isinstance(error, psycopg.Error):
+            return self._connection.closed or (error.sqlstate or "").startswith(_OF_OTHERS)
+        return not isinstance(error, PlanError)
+
+    def _refuse(
+        self, request: Request, choice: Choice, borrowed: Borrowed, error: psycopg.Error | PlanError, *, cost_s: float
+    ) -> None:
+        is_setting = isinstance(error, psycopg.Error) and error.sqlstate in _NOT_TAKEN
+        if self._connection.closed or borrowed.keeps_failure or (not borrowed.is_set and not is_setting):
             raise error
+        self._tuner.refuse(request, choice.arm, str(error), everywhere=not borrowed.is_set, cost_s=cost_s)
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -122,28 +168,21 @@ class Session:
         started = self._clock()
         run(prepare=None)
         self._tuner.finish(request, choice, self._clock() - started)
-        if self._tuner.wants_plan(request):
+        if self._tuner.wants_plan(request) and self._takes_turn():
             self._describe(request)
 
     def _tuned(self, run: Run, request: Request, choice: Choice) -> None:
         started = self._clock()
         borrowed = Borrowed(self._connection, choice.arm.params.settings, choice.timeout_s)
-        running = started
         try:
-            with borrowed:
-                running = self._clock()
+            with borrowed, self._judging(borrowed):
                 run(prepare=False)
         except psycopg.Error as error:
-            ended = self._clock()
-            self._require_open(error)
-            if not borrowed.is_set:
-                self._tuner.refuse(request, choice.arm, str(error), everywhere=True)
-            elif not isinstance(error, psycopg.errors.QueryCanceled):
-                self._tuner.refuse(request, choice.arm, str(error))
-            elif borrowed.is_limited and ended - running >= _CANCELLED * (choice.timeout_s or 0.0):
-                self._tuner.abandon(request, choice, ended - started)
+            wasted_s = self._clock() - started
+            if borrowed.is_set and not borrowed.keeps_failure and isinstance(error, psycopg.errors.QueryCanceled):
+                self._tuner.abandon(request, choice, wasted_s)
             else:
-                raise
+                self._refuse(request, choice, borrowed, error, cost_s=wasted_s)
             # An arm that failed is not chosen again, so this ends with the server's own choice at the latest.
             self._run(run, request, self._tuner.in_force(request))
         else:
@@ -152,12 +191,14 @@ class Session:
     def _describe(self, request: Request) -> None:
         # The application has its answer: whatever goes wrong here is the tuner's matter alone.
         started = self._clock()
-        with contextlib.suppress(psycopg.OperationalError):
-            try:
-                with Borrowed(self._connection):
-                    document = self._explain(request, ", VERBOSE")
-                    refusal = refusal_of(lambda *query: ask(self._connection, *query), request.statement, document)
-                plan = NeuralDagPlan.from_explain(document)
-            except (psycopg.Error, PlanError) as error:
-                refusal, plan = f"its plan cannot be read: {error}", None
-            self._tuner.describe(request, plan, refusal, self._clock() - started)
+        plan, refusal = None, None
+        try:
+            with Borrowed(self._connection):
+                document = self._explain(request, ", VERBOSE")
+                refusal = refusal_of(lambda *query: ask(self._connection, *query), request.statement, document)
+            plan = NeuralDagPlan.from_explain(document)
+        except psycopg.OperationalError:  # as a lost connection: another time
+            plan = None
+        except (psycopg.Error, PlanError) as error:
+            refusal = f"its plan cannot be read: {error}"
+        self._tuner.describe(request, plan, refusal, self._clock() - started)

@@ -94,6 +94,7 @@ class Tuner:
         self._searches = SearchPolicy(self.config.vector, exploration_share=self.config.exploration_share)
         self._book = SearchBook(self.config.capacity, self.config.vector.survey_s, time.monotonic)
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # of the one statement that may try, so that no two spend the same budget
         self._path: Path | None = None
 
     # -- what is kept --------------------------------------------------------------------------------------------------
@@ -219,12 +220,12 @@ class Tuner:
     def knows_plan(self, request: Request, arm: Arm) -> bool:
         """Return True when the plan of a statement under an arm need not be asked for."""
         with self._lock:
-            return request.is_family or arm.name in self._plans.units[request.key].shapes
+            return request.is_family or self._plans.knows_plan(request.key, arm)
 
     def is_new_plan(self, request: Request, arm: Arm, shape: str, cost_s: float) -> bool:
         """Take in the plan of a statement under an arm; return False when it need not run."""
         with self._lock:
-            self._account(request).explored_s += cost_s
+            self._waste(request, cost_s).explored_s += cost_s
             return self._plans.is_new_plan(request.key, arm, shape, cost_s)
 
     def describe(self, request: Request, plan: NeuralDagPlan | None, refusal: str | None, cost_s: float) -> None:
@@ -233,14 +234,14 @@ class Tuner:
         Args:
             request: The statement.
             plan: The plan; None when it cannot be read.
-            refusal: Why the statement is left alone; None when it may be tuned.
+            refusal: Why the statement is left alone; None when it may be tuned, or asked again another time.
             cost_s: Seconds that asking took.
         """
         with self._lock:
-            account = self._account(request)
+            account = self._waste(request, cost_s)
             account.explored_s += cost_s
             if plan is None or refusal is not None:
-                account.refusal = refusal
+                account.refusal = refusal or account.refusal
                 self._plans.drop(request.key, cost_s)
                 return
             kinds = tuple(sorted({one.kind for one in plan.operators}))
@@ -269,22 +270,29 @@ class Tuner:
 
     def abandon(self, request: Request, choice: Choice, wasted_s: float) -> None:
         """Take in that a statement was given up after `wasted_s`, and is run again."""
-        with self._lock, self._exploring(request) as account:
-            account.total_s += wasted_s
-            account.saved_s -= wasted_s
-            self._ledger.total_s += wasted_s
+        with self._lock, self._exploring(request):
+            self._waste(request, wasted_s)
             if request.is_family:
                 self._families.abandon(request.fingerprint, choice, wasted_s)
                 self._plans.spend(wasted_s)
             else:
                 self._plans.abandon(request.key, choice, wasted_s)
 
-    def refuse(self, request: Request, arm: Arm, why: str, *, everywhere: bool = False) -> None:
-        """Take in that an arm cannot be used, for a statement or on this server."""
+    def refuse(self, request: Request, arm: Arm, why: str, *, everywhere: bool = False, cost_s: float = 0.0) -> None:
+        """Take in that an arm cannot be used, for a statement or on this server, which took `cost_s` to find out."""
         with self._lock:
+            self._waste(request, cost_s).explored_s += cost_s
             if request.is_family:
                 self._families.refuse(request.fingerprint, arm, why)
-            self._plans.refuse(request.key, arm, why, everywhere=everywhere)
+            self._plans.refuse(request.key, arm, why, everywhere=everywhere, cost_s=cost_s)
+
+    def take_turn(self) -> bool:
+        """Return True when the caller may try now, and has to end its turn: one statement at a time tries something."""
+        return self._turn.acquire(blocking=False)
+
+    def end_turn(self) -> None:
+        """Let another statement try something."""
+        self._turn.release()
 
     def leave_alone(self, request: Request, time_s: float) -> None:
         """Take in that a statement which is not tuned took `time_s`."""
@@ -384,8 +392,16 @@ class Tuner:
 
     def _server_s(self, request: Request) -> float:
         if request.is_family:
-            return self._families.families[request.fingerprint].server_s
+            return self._families.server_s(request.fingerprint)
         return self._plans.server_s(request.key)
+
+    def _waste(self, request: Request, time_s: float) -> Account:
+        # The application waits for it, and has nothing of it.
+        account = self._account(request)
+        account.total_s += time_s
+        account.saved_s -= time_s
+        self._ledger.total_s += time_s
+        return account
 
     @contextlib.contextmanager
     def _exploring(self, request: Request) -> Iterator[Account]:
