@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -10,16 +10,13 @@ from pathlib import Path
 from sona.cli.findings import MODES, about, when
 from sona.cli.inspection import what_worked
 from sona.cli.report_chart import curve, number, whisker
-from sona.cli.report_style import STYLE
+from sona.cli.report_parts import document, table, tile, write_document
 from sona.engine import SonaEngine
 from sona.engine.events import Decided
 from sona.engine.versions import VersionRecord
-from sona.errors import StoreError
 from sona.guard.by_pattern import PatternLift
 from sona.guard.offpolicy import Estimate
 from sona.guard.report import ArmReport, Report, Verdict
-from sona.state import replace_file
-from sona.stores import is_store
 
 _ROWS = 20  # versions and decisions shown, the latest
 
@@ -60,11 +57,7 @@ def write_page(audit: Audit, path: Path) -> None:
     Raises:
         StoreError: it cannot be written, or a database is there.
     """
-    if path.is_dir():
-        raise StoreError(f"{path} is a folder; name a file in it")
-    if is_store(path):
-        raise StoreError(f"{path} is a database; write the page to another file")
-    replace_file(path, page(audit).encode())
+    write_document(page(audit), path)
 
 
 def page(audit: Audit) -> str:
@@ -82,14 +75,7 @@ def page(audit: Audit) -> str:
         f"<h2>Decisions of the guard</h2>{_decisions(audit.decisions)}",
         _footer(report),
     ]
-    title = f"SONA report: {report.verdict.value}"
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(parts)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    return document(f"SONA report: {report.verdict.value}", parts)
 
 
 def sentence(report: Report) -> str:
@@ -120,58 +106,50 @@ def _verdict(report: Report) -> str:
 
 def _tiles(report: Report) -> str:
     tiles = [
-        _tile(f"{report.lift.trials:,}", f"compared outcomes, of {report.requests:,} requests"),
+        tile(f"{report.lift.trials:,}", f"compared outcomes, of {report.requests:,} requests"),
         _more(report),
-        _tile(f"{report.exposure:.1%}", "of requests are shown what was learned", report.exposure),
-        _tile(f"{report.holdout:.1%}" if report.holdout else "none", "held out for good, to compare with"),
+        tile(f"{report.exposure:.1%}", "of requests are shown what was learned", report.exposure),
+        tile(f"{report.holdout:.1%}" if report.holdout else "none", "held out for good, to compare with"),
         _budget(report),
         _gain(report),
         _cost(report),
-        _tile(report.mode, MODES[report.mode]),
+        tile(report.mode, MODES[report.mode]),
     ]
     return f'<section class="tiles">{"".join(tiles)}</section>'
 
 
 def _more(report: Report) -> str:
     if report.required is not None:
-        return _tile(f"about {report.required:,}", "more outcomes would show this lift, if it stays")
+        return tile(f"about {report.required:,}", "more outcomes would show this lift, if it stays")
     if report.verdict is Verdict.NO_EVIDENCE:
-        return _tile("-", "more outcomes: it cannot be said yet how many it takes")
-    return _tile("enough", "outcomes are there for this verdict")
+        return tile("-", "more outcomes: it cannot be said yet how many it takes")
+    return tile("enough", "outcomes are there for this verdict")
 
 
 def _budget(report: Report) -> str:
     if report.holdout == 0.0 or report.budget >= 1.0:
-        return _tile("no limit", "on what learned answers may cost")
+        return tile("no limit", "on what learned answers may cost")
     meaning = f"at worst, of the budget is used: {report.budget:.1%} of what frozen answers earn"
-    return _tile(f"{report.budget_used:.0%}", meaning, report.budget_used, is_limit=True)
+    return tile(f"{report.budget_used:.0%}", meaning, report.budget_used, is_limit=True)
 
 
 def _gain(report: Report) -> str:
     if not report.lift.trials:
-        return _tile("-", "quality gained in all")
+        return tile("-", "quality gained in all")
     gain = report.gain
     meaning = f"quality gained in all, between {number(gain.low, 1)} and {number(gain.high, 1)}"
-    return _tile(number(gain.total, 1), meaning)
+    return tile(number(gain.total, 1), meaning)
 
 
 def _cost(report: Report) -> str:
     if report.latency is None:
-        return _tile("-", "time that learning adds to a request")
+        return tile("-", "time that learning adds to a request")
     whole, without = report.latency.with_learning_us, report.latency.without_learning_us
-    return _tile(_duration(whole - without), f"of learning in a request of {_duration(whole)}, on average")
+    return tile(_duration(whole - without), f"of learning in a request of {_duration(whole)}, on average")
 
 
 def _duration(time_us: float) -> str:
     return f"{time_us:,.0f} µs" if time_us < 1000.0 else f"{time_us / 1000.0:,.1f} ms"
-
-
-def _tile(value: str, meaning: str, share: float | None = None, *, is_limit: bool = False) -> str:
-    meter = ""
-    if share is not None:
-        full = ' class="full"' if is_limit and share >= 1.0 else ""
-        meter = f'<div class="meter"><i{full} style="width:{100.0 * min(share, 1.0):.1f}%"></i></div>'
-    return f'<div class="tile"><b>{escape(value)}</b>{meter}<span>{escape(meaning)}</span></div>'
 
 
 def _curve(audit: Audit) -> str:
@@ -187,25 +165,11 @@ def _curve(audit: Audit) -> str:
     )
 
 
-def _table(caption: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    # Cells are HTML already; the first one names its row. The caption stands outside, where it does not scroll away.
-    heads = "".join(f'<th scope="col">{name}</th>' for name in names)
-    body = "\n".join(_row(*row) for row in rows)
-    return (
-        f'<p class="note">{caption}</p>\n<div class="scroll" tabindex="0"><table aria-label="{caption}">\n'
-        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
-    )
-
-
-def _row(name: str, *cells: str) -> str:
-    return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-
-
 def _arms(report: Report) -> str:
     names = ("", "Served", "Answered", "Mean quality", "IPS", "SNIPS", "DR")
     rows = [_arm("Learned", report.learned), _arm("Frozen", report.frozen)]
     caption = "Compared requests only. IPS, SNIPS, DR: what each would earn if it answered alone, ± a standard error."
-    return _table(caption, names, rows)
+    return table(caption, names, rows)
 
 
 def _arm(name: str, arm: ArmReport) -> list[str]:
@@ -230,7 +194,7 @@ def _patterns(audit: Audit) -> str:
         f"The {len(rows)} most active of {report.patterns_compared:,} patterns compared. Each interval is at level "
         f"{report.alpha:g} / {report.patterns_compared:,}, so that all of them hold together (Bonferroni)."
     )
-    return _table(caption, ("Pattern", "What worked", "Outcomes", "Lift", "Interval", ""), rows)
+    return table(caption, ("Pattern", "What worked", "Outcomes", "Lift", "Interval", ""), rows)
 
 
 def _pattern(row: PatternLift, worked: str | None, reach: float) -> list[str]:
@@ -250,7 +214,7 @@ def _versions(audit: Audit) -> str:
     rows = [_version(record, record.id == audit.in_force) for record in reversed(audit.versions[-_ROWS:])]
     names = ("Version", "Made", "From", "Trajectories", "Patterns", "Past requests", "")
     untrained = " Version 0, the untrained one, is in force." if not audit.in_force else ""
-    return _table(f"{_latest(len(rows), len(audit.versions))}{untrained}", names, rows)
+    return table(f"{_latest(len(rows), len(audit.versions))}{untrained}", names, rows)
 
 
 def _version(record: VersionRecord, is_in_force: bool) -> list[str]:
@@ -270,7 +234,7 @@ def _decisions(decisions: Sequence[Decided]) -> str:
         [escape(one.decision.capitalize()), about(one), when(one.at), f'<p class="why">{escape(one.reason)}</p>']
         for one in reversed(decisions[-_ROWS:])
     ]
-    return _table(_latest(len(rows), len(decisions)), ("Decision", "About", "When", "Why"), rows)
+    return table(_latest(len(rows), len(decisions)), ("Decision", "About", "When", "Why"), rows)
 
 
 def _footer(report: Report) -> str:
