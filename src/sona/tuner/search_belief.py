@@ -20,6 +20,7 @@ Doubles: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 _NOISE_WEIGHT = 3.0  # checks
+_LATEST = 256  # checks looked at, at each nearness
 _RECENT = 6.0  # half-life, in checks, of what is looked at for a fall
 
 
@@ -71,20 +72,19 @@ def believe(log: CheckLog, kind: Kind, half_life: float) -> Belief:
     """
     rings = _rings(log, kind)
     prior = _RECALL_BLIND if kind.fit == UNKNOWN else _RECALL
-    recall, deviation = _filtered(log.recalls, rings, prior, half_life)
-    times, _ = _filtered(log.times, rings, _TIME, half_life)
-    measured = ~np.isnan(log.recalls)
-    recall[-1], deviation[-1] = 1.0, 0.0
-    alike = rings[3] | rings[4] if kind.fit == UNKNOWN else rings[2] | rings[3] | rings[4]
-    recent, error = _recent_mean(log.recalls[alike], prior.noise, _RECENT)
-    is_checked = measured[alike].any(0)
+    mean, deviation = _filtered(np.hstack([log.recalls, log.times]), rings, (prior, _TIME), half_life)
+    recall, times = np.split(mean, 2)
+    recall[-1], deviation[len(recall) - 1] = 1.0, 0.0
+    alike = log.recalls[rings[3] | rings[4] if kind.fit == UNKNOWN else rings[2] | rings[3] | rings[4]]
+    checks = (~np.isnan(alike)).sum(0).astype(np.float64)
+    recent, error = _recent_mean(alike[-_LATEST:], np.full(len(recall), prior.noise), _RECENT)
     return Belief(
         np.clip(recall, 0.0, 1.0),
-        deviation,
-        np.where(is_checked, recent, 1.0),
-        np.where(is_checked, np.sqrt(error), 0.0),
-        np.where(measured.any(0), np.exp(times), np.inf),
-        measured[alike].sum(0).astype(np.float64),
+        deviation[: len(recall)],
+        np.where(checks > 0, recent, 1.0),
+        np.where(checks > 0, np.sqrt(error), 0.0),
+        np.where((~np.isnan(log.recalls)).any(0), np.exp(times), np.inf),
+        checks,
     )
 
 
@@ -94,26 +94,33 @@ def _rings(log: CheckLog, kind: Kind) -> tuple[Mask, ...]:
     return away > 1, away == 1, fit & ~size, fit & size & ~value, fit & size & value
 
 
-def _filtered(found: Doubles, rings: tuple[Mask, ...], prior: _Prior, half_life: float) -> tuple[Doubles, Doubles]:
-    mean, variance = np.full(found.shape[1], prior.mean), np.full(found.shape[1], prior.deviation**2)
-    for ring, step in zip(rings, prior.steps, strict=True):
-        variance = variance + step**2
-        here, error = _recent_mean(found[ring], prior.noise, half_life)
-        gain = variance / (variance + error)
-        mean, variance = mean + gain * (here - mean), variance * (1.0 - gain)
+def _filtered(
+    found: Doubles, rings: tuple[Mask, ...], priors: tuple[_Prior, ...], half_life: float
+) -> tuple[Doubles, Doubles]:
+    # Both kinds of figures at once, side by side: looking at what was found takes longer than reckoning with it.
+    width = found.shape[1] // len(priors)
+    mean, noise = (np.repeat([one.mean for one in priors], width), np.repeat([one.noise for one in priors], width))
+    variance = np.repeat([one.deviation**2 for one in priors], width)
+    for place, ring in enumerate(rings):
+        variance = variance + np.repeat([one.steps[place] ** 2 for one in priors], width)
+        here = np.flatnonzero(ring)[-_LATEST:]
+        if len(here):
+            seen, error = _recent_mean(found[here], noise, half_life)
+            gain = variance / (variance + error)
+            mean, variance = mean + gain * (seen - mean), variance * (1.0 - gain)
     return mean, np.sqrt(variance)
 
 
-def _recent_mean(found: Doubles, noise: float, half_life: float) -> tuple[Doubles, Doubles]:
-    # Mean per arm, the later ones counting more, and its squared error: infinite, as a gain of 0, without any.
+def _recent_mean(found: Doubles, noise: Doubles, half_life: float) -> tuple[Doubles, Doubles]:
+    # Mean per column, the later rows counting more, and its squared error: infinite, as a gain of 0, without any.
     known = ~np.isnan(found)
     later = np.cumsum(known[::-1], axis=0)[::-1] - known
-    weights = np.where(known, 2.0 ** (-later / half_life), 0.0)
+    weights = (2.0 ** (-np.arange(len(found) + 1) / half_life))[later] * known
     total = weights.sum(0)
     shares = weights / np.where(total > 0.0, total, 1.0)
     values = np.where(known, found, 0.0)
     mean = (shares * values).sum(0)
     count = 1.0 / np.maximum((shares**2).sum(0), 1e-9)
-    spread = (shares * (values - mean) ** 2 * known).sum(0) * count
+    spread = (shares * (values - mean) ** 2).sum(0) * count
     error = (spread + _NOISE_WEIGHT * noise) / (count + _NOISE_WEIGHT) / count
     return mean, np.where(total > 0.0, error, 1e18)

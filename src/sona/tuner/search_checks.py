@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -149,6 +150,11 @@ class CheckLog:
     def __len__(self) -> int:
         """Return the number of checks."""
         return len(self.fits)
+
+    def kinds(self) -> Iterator[Kind]:
+        """Yield the kind of each check."""
+        for fit, size, value in zip(self.fits.tolist(), self.sizes.tolist(), self.values.tolist(), strict=True):
+            yield Kind(fit, size, value)
 
     def add(self, kind: Kind, check: SearchCheck) -> None:
         """Take in a check; raises InvalidValue for an arm that is not one of these, and nothing changes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from sona.checks import fraction, whole
 from sona.config.tuner import VectorConfig
 from sona.errors import InvalidValue, StoreError
 from sona.state import State
-from sona.tuner.search_arms import EXACT, SearchArm, search_arms
+from sona.tuner.search_arms import EXACT, SearchArm, finds_no_more, search_arms
 from sona.tuner.search_belief import believe
 from sona.tuner.search_checks import CheckLog, Kind, SearchCheck, SearchKey
 from sona.tuner.search_ledger import Ledger
@@ -43,11 +43,13 @@ class SearchChoice:
 class _Statement:
     """What is known of one statement, with one order of limits and one kind of index."""
 
-    __slots__ = ("arms", "ledger", "log", "verdicts")
+    __slots__ = ("arms", "checked", "ledger", "log", "verdicts", "weaker")
 
     def __init__(self, arms: tuple[SearchArm, ...], log: CheckLog, ledger: Ledger) -> None:
         self.arms, self.log, self.ledger = arms, log, ledger
         self.verdicts: dict[Kind, Verdict] = {}
+        self.checked = set(log.kinds())
+        self.weaker = np.array([[finds_no_more(one, other) for other in arms] for one in arms])
 
     @classmethod
     def new(cls, arms: tuple[SearchArm, ...], config: VectorConfig) -> _Statement:
@@ -150,6 +152,7 @@ class SearchPolicy:
         is_first = self._is_early(statement, key.kind, self._verdict(statement, key.kind))
         statement.log.add(key.kind, check)
         statement.ledger.checked(check.time_s, is_first=is_first)
+        statement.checked.add(key.kind)
         statement.verdicts.clear()
 
     def give_up(self, key: SearchKey, time_s: float) -> None:
@@ -188,19 +191,23 @@ class SearchPolicy:
         return search_arms(index_kind, has_iterative_scan=self._has_iterative_scan)
 
     def _verdict(self, statement: _Statement, kind: Kind) -> Verdict:
+        if kind not in statement.checked:
+            kind = replace(kind, value=-1)  # all values that were not checked are judged alike
         if kind not in statement.verdicts:
             if len(statement.verdicts) >= _CACHED:
                 statement.verdicts.clear()
             usable = [place == 0 or arm.name not in self._withdrawn for place, arm in enumerate(statement.arms)]
             belief = believe(statement.log, kind, self._config.half_life)
-            statement.verdicts[kind] = judge(belief, statement.arms, np.array(usable), self._config)
+            statement.verdicts[kind] = judge(belief, statement.weaker, np.array(usable), self._config)
         return statement.verdicts[kind]
 
     def _is_early(self, statement: _Statement, kind: Kind, verdict: Verdict) -> bool:
         # Whether a check now would be one of the first ones: of a new kind, or of an arm that was checked seldom.
         if statement.ledger.tally(kind).failures >= _FAILURES:
             return False
-        return verdict.is_open or ((verdict.is_promising or verdict.is_new) and statement.ledger.has_early_time())
+        if verdict.is_open and verdict.belief.checks[0] < self._config.first_checks:
+            return True
+        return (verdict.is_promising or verdict.is_new) and statement.ledger.has_early_time()
 
     def _is_check(self, statement: _Statement, key: SearchKey, verdict: Verdict, rng: np.random.Generator) -> bool:
         if self._is_early(statement, key.kind, verdict):

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sona.config.tuner import VectorConfig
-from sona.tuner.search_arms import SearchArm, finds_no_more
 from sona.tuner.search_belief import Belief
 from sona.tuner.search_checks import Doubles
 
@@ -49,7 +48,7 @@ class Verdict:
     lower: Doubles
 
 
-def judge(belief: Belief, arms: tuple[SearchArm, ...], usable: Mask, config: VectorConfig) -> Verdict:
+def judge(belief: Belief, weaker: Mask, usable: Mask, config: VectorConfig) -> Verdict:
     """Return the quickest arm whose recall is at its target by its lower bound; the exact one always is.
 
     An arm whose last checks have fallen below the target is not admitted either, whatever came before. The server's
@@ -57,8 +56,8 @@ def judge(belief: Belief, arms: tuple[SearchArm, ...], usable: Mask, config: Vec
     times, and where nothing else saves `keep_margin` of its time.
 
     Args:
-        belief: What is believed of each arm.
-        arms: The arms, the server's own first and the exact one last.
+        belief: What is believed of each arm, the server's own first and the exact one last.
+        weaker: True in [i, j] where arm j differs from i by a greater effort alone, shape (a, a).
         usable: Which of them the server runs, shape (a,).
         config: Settings.
     """
@@ -71,7 +70,8 @@ def judge(belief: Belief, arms: tuple[SearchArm, ...], usable: Mask, config: Vec
     place = 0 if is_open else _quickest(belief, admitted, config)
     least = belief.time_s[place] * (1.0 - config.keep_margin)
     quicker = usable & ~admitted & ((belief.time_s < least) | np.isinf(belief.time_s))
-    hopeful = quicker & (upper >= config.recall_target) & ~_outdone(arms, upper < config.recall_target)
+    # Where a greater effort finds too little, a smaller one does.
+    hopeful = quicker & (upper >= config.recall_target) & ~(weaker & (upper < config.recall_target)).any(1)
     worth = _worth(belief, place, config)
     rivals = sorted(np.flatnonzero(hopeful).tolist(), key=lambda one: -float(worth[one]))
     refused = sorted(np.flatnonzero(quicker & ~hopeful).tolist(), key=lambda one: float(belief.time_s[one]))
@@ -79,7 +79,7 @@ def judge(belief: Belief, arms: tuple[SearchArm, ...], usable: Mask, config: Vec
         belief.time_s[one] < _WORTH_IT * belief.time_s[place] and belief.checks[one] < config.rival_checks
         for one in rivals
     )
-    is_new = place != len(arms) - 1 and bool(belief.checks[place] < config.new_checks)
+    is_new = place != len(lower) - 1 and bool(belief.checks[place] < config.new_checks)
     reason = _reason(place, is_open, belief, lower)
     return Verdict(place, reason, is_open, is_promising, is_new, tuple(rivals), tuple(refused), belief, lower)
 
@@ -88,13 +88,6 @@ def _quickest(belief: Belief, admitted: Mask, config: VectorConfig) -> int:
     best = int(np.argmin(np.where(admitted, belief.time_s, np.inf)))
     is_own_good = admitted[0] and belief.time_s[best] >= belief.time_s[0] * (1.0 - config.keep_margin)
     return 0 if is_own_good else best
-
-
-def _outdone(arms: tuple[SearchArm, ...], fails: Mask) -> Mask:
-    # Where a greater effort finds too little, a smaller one does.
-    return np.array(
-        [any(fails[place] and finds_no_more(one, other) for place, other in enumerate(arms)) for one in arms], np.bool_
-    )
 
 
 def _worth(belief: Belief, place: int, config: VectorConfig) -> Doubles:
