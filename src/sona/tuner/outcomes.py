@@ -18,6 +18,9 @@ from sona.patterns.catalog import Tally
 from sona.tuner.execution import AttentionType, ExecutionParams
 
 _PRIOR_SD = 0.1  # spread of gains that a choice is held to have before any was seen
+_ERRORS = (
+    2.0  # standard errors that a gain is held to be less: with 1 settings lost on other literals (bench/quality_dag.py)
+)
 _MEMORY = "work_mem"
 _UNITS = {"kB": 1, "MB": 1024, "GB": 1024**2, "TB": 1024**3}
 _SIZE = re.compile(r"(\d+)\s*(kB|MB|GB|TB)?")
@@ -63,7 +66,7 @@ class TriedSettings:
         mean_quality: Their mean quality, in [0, 1].
         confidence: (1 - sd of their quality) (1 - 1 / (count + 1)), in [0, 1).
         mean_gain: Their mean gain over the server's own choice, in [-1, 1]; None where no gain is known.
-        sure_gain: One standard error less than that, shrunk by 1 - 1 / (n + 1); 0 for the server's own choice.
+        sure_gain: Two standard errors less than that, shrunk by 1 - 1 / (n + 1); 0 for the server's own choice.
     """
 
     params: ExecutionParams
@@ -152,7 +155,7 @@ def _sure(gains: Sequence[float]) -> float:
     count = len(gains)
     mean = math.fsum(gains) / count
     spread = math.fsum((gain - mean) ** 2 for gain in gains) + _PRIOR_SD**2
-    return (mean - math.sqrt(spread / count) / math.sqrt(count)) * (1.0 - 1.0 / (count + 1))
+    return (mean - _ERRORS * math.sqrt(spread / count) / math.sqrt(count)) * (1.0 - 1.0 / (count + 1))
 
 
 def _together(members: Sequence[Outcome], weights: Sequence[float]) -> ExecutionParams:
