@@ -138,10 +138,10 @@ def judged(table: Table, attention: AttentionType, config: DagConfig, objective)
     }
 
 
-def believing(table: Table, attention: AttentionType, errors: float) -> dict[str, float]:
+def believing(table: Table, attention: AttentionType, errors: float, objective) -> dict[str, float]:
     usual, outcomes._ERRORS = outcomes._ERRORS, errors
     try:
-        return judged(table, attention, DagConfig(), AgainstDefault())
+        return judged(table, attention, DagConfig(), objective)
     finally:
         outcomes._ERRORS = usual
 
@@ -198,7 +198,10 @@ def figures_of(table: Table, quick: bool) -> dict[str, object]:
             for similarity in (0.95, 0.999)
         },
         "standard errors": {
-            f"{errors:g}, {kind.value}": believing(table, kind, errors) for errors in (0.0, 1.0, 2.0) for kind in kinds
+            f"{errors:g}, {kind.value}, {name}": believing(table, kind, errors, objective)
+            for errors in (0.0, 1.0, 2.0)
+            for kind in kinds
+            for name, objective in objectives.items()
         },
         "adapter": {
             f"{'off' if rate is None else f'on, rate {rate:g}'}, seed {seed}": judged(

@@ -21,7 +21,7 @@ from sona.errors import DimensionMismatch, StoreError
 from sona.state import State
 from sona.trajectory import TrajectoryIds
 from sona.tuner.bank import DagReasoningBank, SimilarPattern
-from sona.tuner.dag_cycle import CycleStopped, DagChange, DagCycle, compute_cycle, lesson_of, outcome_of
+from sona.tuner.dag_cycle import NEIGHBOURS, CycleStopped, DagChange, DagCycle, compute_cycle, lesson_of, outcome_of
 from sona.tuner.dag_micro import DagMicroLoRA
 from sona.tuner.dag_results import (
     DagCycleResult,
@@ -168,7 +168,7 @@ class DagSonaEngine:
         """
         if trajectory_id is not None:
             whole(trajectory_id, "trajectory id", 0, LARGEST_ID)
-        nearest = self._nearest(plan)
+        bank, found = self._bank, self.find_similar(plan, NEIGHBOURS if self.config.adapts else 1)
         told = DagTrajectory(
             0 if trajectory_id is None else trajectory_id,
             plan.plan_embedding,
@@ -181,7 +181,8 @@ class DagSonaEngine:
             now,
         )
         outcome = outcome_of(told, self.objective)
-        signal = lesson_of(told, outcome.gain, self._bank, self._adapter) if self.config.adapts else None
+        signal = lesson_of(told, outcome.gain, found, bank, self._adapter) if self.config.adapts else None
+        nearest = found[0] if found else None
         hit = nearest is not None and self._why_not(nearest) is None and _ran_as(nearest, told.params)
         with self._telling:
             if trajectory_id is not None and trajectory_id in self._given:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,15 @@ from sona.adapters import LearningSignal
 from sona.config.tuner import DagConfig
 from sona.errors import TunerError
 from sona.retention.ewc import EwcPlusPlus
-from sona.tuner.bank import DagReasoningBank
+from sona.tuner.bank import DagReasoningBank, SimilarPattern
 from sona.tuner.dag_micro import DagMicroLoRA, EwcUpdate, Lesson, Neighbour
 from sona.tuner.dag_results import DagCycleResult
 from sona.tuner.outcomes import Outcome
 from sona.tuner.quality import Objective
 from sona.tuner.trajectories import DagTrajectory
 
-_NEIGHBOURS = 8  # patterns that an execution is a lesson about
+NEIGHBOURS = 5
+"""Patterns that an execution is a lesson about."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,12 +107,15 @@ def outcome_of(trajectory: DagTrajectory, objective: Objective | None) -> Outcom
 
 
 def lesson_of(
-    trajectory: DagTrajectory, gain: float | None, bank: DagReasoningBank, adapter: DagMicroLoRA
+    trajectory: DagTrajectory,
+    gain: float | None,
+    found: Sequence[SimilarPattern],
+    bank: DagReasoningBank,
+    adapter: DagMicroLoRA,
 ) -> LearningSignal | None:
-    """Return what an execution teaches the adapter about the patterns nearby; None where its gain is not known."""
+    """Return what an execution teaches the adapter about the patterns found for it; None where it gained nothing."""
     if gain is None or gain <= 0.0:
         return None
-    found = bank.find_similar(adapter.forward(trajectory.plan_embedding), _NEIGHBOURS)
     patterns = [bank.get(one.pattern_id) for one in found]
     neighbours = [Neighbour(one.learned.centroid, one.agrees_with(trajectory.params)) for one in patterns if one]
     return adapter.lesson(trajectory.plan_embedding, neighbours, gain)
@@ -128,5 +132,7 @@ def _lessons(cycle: DagCycle, adapter: DagMicroLoRA) -> list[Lesson]:
     found = []
     for one in cycle.batch:
         outcome = cycle.outcome(one)
-        found.append(Lesson(one.plan_embedding, outcome.quality, lesson_of(one, outcome.gain, cycle.bank, adapter)))
+        near = cycle.bank.find_similar(adapter.forward(one.plan_embedding), NEIGHBOURS)
+        signal = lesson_of(one, outcome.gain, near, cycle.bank, adapter)
+        found.append(Lesson(one.plan_embedding, outcome.quality, signal))
     return found
