@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sona.config.tuner import TunerConfig
 from sona.tuner.arms import SERVER, Arm
 from sona.tuner.execution import ExecutionParams
 from sona.tuner.plan_policy import Choice, PlanPolicy, Purpose
 from sona.tuner.tuner import Tuner
 
-CAREFUL = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name <> 'transaction_isolation' ORDER BY name"
+SETTINGS = "SELECT name, setting FROM pg_catalog.pg_settings ORDER BY name"
+psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'sona[postgres]'")
 NO_HASH = Arm("no hash joins", ExecutionParams(custom={"enable_hashjoin": "off", "work_mem": "3MB"}))
 NOBODYS = Arm("nobody's", ExecutionParams(custom={"no_such_setting": "1"}))
 INVALID = Arm("invalid", ExecutionParams(custom={"random_page_cost": "cheap"}))
@@ -70,3 +73,14 @@ def events(tuner: Tuner) -> list[tuple[str, str]]:
     found = list(tuner._plans.events)
     tuner._plans.events.clear()
     return found
+
+
+def plainly(connection, sql, params=None, **how):
+    """Rows as the driver returns them without a tuner."""
+    cursor = psycopg.Cursor(connection, row_factory=psycopg.rows.tuple_row)
+    return cursor.execute(sql, params, **how).fetchall()
+
+
+def settings_of(connection) -> list[tuple[str, str]]:
+    """Every setting in force on a connection."""
+    return plainly(connection, SETTINGS)

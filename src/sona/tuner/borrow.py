@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import Self, cast
 
@@ -50,12 +51,18 @@ def ask(
     """
     cursor = kind(connection, row_factory=psycopg.rows.tuple_row)
     query: QueryNoTemplate = sql.encode(connection.info.encoding)
-    if sql.startswith("EXPLAIN"):  # its plan is read as it is, however the application reads its own JSON
-        psycopg.types.json.set_json_loads(json.loads, cursor)
+    if sql.startswith("EXPLAIN"):  # however the application reads its own JSON, and whatever its encoding
+        psycopg.types.json.set_json_loads(partial(_document, encoding=connection.info.encoding), cursor)
     cursor.execute(query, params, prepare=False)
     while cursor.nextset():
         pass
     return [] if cursor.description is None else cursor.fetchall()
+
+
+def _document(data: str | bytes, encoding: str) -> object:
+    text = data if isinstance(data, str) else bytes(data).decode(encoding, "replace")
+    found: object = json.loads(text)
+    return found
 
 
 def plain_kind(kind: type[Cursor]) -> type[Cursor]:
