@@ -29,14 +29,14 @@ EXACT = SearchArm("exact", ExecutionParams(custom={"enable_indexscan": "off"}))
 """Every row that passes the filter: only index scans read an index on a distance, bitmap scans can read a b-tree."""
 
 
-def search_arms(index_kind: str, *, has_iterative_scan: bool = True) -> tuple[SearchArm, ...]:
+def search_arms(index_kind: str) -> tuple[SearchArm, ...]:
     """Return the arms of an index, the server's own choice first and `EXACT` last; no index, nothing to choose.
 
-    None changes the order of the rows that are found: `relaxed_order` scans do, and are left out.
+    None changes the order of the rows that are found: `relaxed_order` scans do, and are left out. Iterative scans need
+    pgvector 0.8.
 
     Args:
         index_kind: Access method of the index on the distance, "hnsw" or "ivfflat"; "" without an index.
-        has_iterative_scan: True from pgvector 0.8 on.
 
     Raises:
         InvalidValue: an access method of another name.
@@ -51,7 +51,7 @@ def search_arms(index_kind: str, *, has_iterative_scan: bool = True) -> tuple[Se
     if index_kind == "ivfflat":
         probes = (3, 10, 30, 100)
         return (OWN, *(SearchArm(f"probes {count}", ExecutionParams(probes=count)) for count in probes), EXACT)
-    return (OWN, *_efforts((80, 120, 200, 400, 800), "ef"), *(_strict() if has_iterative_scan else ()), EXACT)
+    return (OWN, *_efforts((80, 120, 200, 400, 800), "ef"), *_strict(), EXACT)
 
 
 def _efforts(candidates: tuple[int, ...], name: str) -> tuple[SearchArm, ...]:

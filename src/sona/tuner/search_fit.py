@@ -148,7 +148,7 @@ def fit(
         return None
     wanted = min(float(limit), filtered.rows)
     centre, spread = _closeness(vector, filtered, operator)
-    last = centre + spread * _NORMAL.inv_cdf(1.0 - min(0.5, wanted / filtered.rows))
+    last = centre - spread * _NORMAL.inv_cdf(min(0.5, wanted / filtered.rows))
     centre, spread = _closeness(vector, table, operator)
     read = table.rows * 0.5 * math.erfc((last - centre) / (max(spread, 1e-12) * math.sqrt(2.0)))
     return math.log2(wanted / max(read, _LEAST_SHARE * wanted))

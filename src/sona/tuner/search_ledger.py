@@ -102,7 +102,8 @@ class Ledger:
                 "counts": np.array([one.counts for one in tallies], np.int64).reshape(-1, self.width),
                 "seconds": np.array([one.seconds for one in tallies], np.float64).reshape(-1, self.width),
                 "early": np.array([(one.early, one.failures) for one in tallies], np.int64).reshape(-1, 2),
-                "checks": [self.checks, self.first_checks],
+                "checks": self.checks,
+                "first_checks": self.first_checks,
                 "times": np.array([self.check_s, self.first_s, self.last_check_s, self.served_s]),
             }
         )
@@ -114,14 +115,13 @@ class Ledger:
         kinds = state.wholes("kinds", None, 2)
         counts, seconds = state.wholes("counts", len(kinds), width), state.doubles("seconds", len(kinds), width)
         early, times = state.wholes("early", len(kinds), 2), state.doubles("times", 4)
-        if min(part.min(initial=0) for part in (counts, seconds, early, times)) < 0:
-            raise StoreError("saved state: counts and times should be at least 0")
+        if not all((part >= 0).all() and np.isfinite(part).all() for part in (counts, seconds, early, times)):
+            raise StoreError("saved state: counts and times should be finite and at least 0")
         for row, (fit, size) in enumerate(kinds.tolist()):
             ledger.tallies[fit, size] = Tally(counts[row], seconds[row], int(early[row, 0]), int(early[row, 1]))
-        checks = state.listing("checks")
-        if len(checks) != 2 or not all(isinstance(one, int) and one >= 0 for one in checks):
-            raise StoreError("saved state: checks should be two whole numbers")
-        ledger.checks, ledger.first_checks = (int(str(one)) for one in checks)
+        ledger.checks, ledger.first_checks = state.whole("checks"), state.whole("first_checks")
+        if min(ledger.checks, ledger.first_checks) < 0:
+            raise StoreError("saved state: checks should be at least 0")
         ledger.check_s, ledger.first_s, ledger.last_check_s, ledger.served_s = times.tolist()
         return ledger
 

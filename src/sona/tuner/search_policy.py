@@ -76,7 +76,6 @@ class SearchPolicy:
     Args:
         config: Settings.
         exploration_share: Most of the time of searches that checks after the first ones may take, per statement.
-        has_iterative_scan: True when the server's pgvector is 0.8 or later.
         capacity: Statements kept; the one asked longest ago goes first.
 
     Raises:
@@ -92,14 +91,12 @@ class SearchPolicy:
         config: VectorConfig | None = None,
         *,
         exploration_share: float = 0.05,
-        has_iterative_scan: bool = True,
         capacity: int = 10_000,
     ) -> None:
         """Begin without any knowledge."""
         self._config = VectorConfig() if config is None else config
         self._share = fraction(exploration_share, "exploration_share")
         self._capacity = whole(capacity, "capacity", 1)
-        self._has_iterative_scan = has_iterative_scan
         self._statements: dict[tuple[str, int, str], _Statement] = {}
         self._withdrawn: frozenset[str] = frozenset()
 
@@ -121,11 +118,12 @@ class SearchPolicy:
         if not statement.has_choice:
             return ()
         verdict, turn = self._verdict(statement, key.kind), statement.ledger.checks
-        rivals = verdict.rivals[:_RIVALS]
-        if verdict.refused and turn % _LOOK_AGAIN == _LOOK_AGAIN - 1:
-            rivals = (*rivals[: _RIVALS - 1], verdict.refused[turn // _LOOK_AGAIN % len(verdict.refused)])
-        arms = [statement.arms[place] for place in dict.fromkeys((verdict.place, *rivals))]
-        measured = [arm for arm in arms if arm != EXACT]
+        places = list(dict.fromkeys((verdict.place, *verdict.rivals[:_RIVALS])))
+        is_idle = statement.arms[verdict.place] == EXACT and not verdict.rivals
+        if verdict.refused and (is_idle or turn % _LOOK_AGAIN == _LOOK_AGAIN - 1):
+            again = verdict.refused[(turn + turn // _LOOK_AGAIN) % len(verdict.refused)]
+            places = [*places[:_RIVALS], again]
+        measured = [statement.arms[place] for place in places if statement.arms[place] != EXACT]
         first = turn % len(measured) if measured else 0  # the first to run finds less in memory
         return tuple(measured[first:] + measured[:first])
 
@@ -181,14 +179,11 @@ class SearchPolicy:
         name = (key.fingerprint, limits, key.index_kind)
         found = self._statements.pop(name, None)
         if found is None:
-            found = _Statement.new(self._arms(key.index_kind), self._config)
+            found = _Statement.new(search_arms(key.index_kind), self._config)
             while len(self._statements) >= self._capacity:
                 del self._statements[next(iter(self._statements))]
         self._statements[name] = found
         return found
-
-    def _arms(self, index_kind: str) -> tuple[SearchArm, ...]:
-        return search_arms(index_kind, has_iterative_scan=self._has_iterative_scan)
 
     def _verdict(self, statement: _Statement, kind: Kind) -> Verdict:
         if kind not in statement.checked:
@@ -234,17 +229,14 @@ class SearchPolicy:
         config: VectorConfig | None = None,
         *,
         exploration_share: float = 0.05,
-        has_iterative_scan: bool = True,
         capacity: int = 10_000,
     ) -> SearchPolicy:
         """Return the policy that `state` holds, with these settings; raises StoreError when it is damaged."""
-        policy = cls(
-            config, exploration_share=exploration_share, has_iterative_scan=has_iterative_scan, capacity=capacity
-        )
+        policy = cls(config, exploration_share=exploration_share, capacity=capacity)
         policy._withdrawn = frozenset(state.texts("withdrawn"))
         for row, text in enumerate(state.texts("names")):
             name = _name(text)
-            arms, child = policy._arms(name[2]), state.child(f"statement_{row}")
+            arms, child = _arms(name[2]), state.child(f"statement_{row}")
             log = CheckLog.from_state(child.child("log"), tuple(arm.name for arm in arms), policy._config.window)
             policy._statements[name] = _Statement(arms, log, Ledger.from_state(child.child("ledger"), len(arms)))
         return policy
@@ -257,3 +249,10 @@ def _name(text: str) -> tuple[str, int, str]:
         return fingerprint, int(limits), kind
     except ValueError:
         raise StoreError(f"saved state: {text[:40]!r} is not the name of a statement") from None
+
+
+def _arms(index_kind: str) -> tuple[SearchArm, ...]:
+    try:
+        return search_arms(index_kind)
+    except InvalidValue as error:
+        raise StoreError(f"saved state: {error}") from None

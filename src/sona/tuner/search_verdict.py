@@ -65,8 +65,8 @@ def judge(belief: Belief, weaker: Mask, usable: Mask, config: VectorConfig) -> V
     lower, upper = belief.recall - width, belief.recall + width
     holds = belief.recent + _FALLEN * belief.recent_sd >= config.recall_target
     admitted = usable & (lower >= config.recall_target) & holds & np.isfinite(belief.time_s)
-    could_be = bool(upper[0] >= config.recall_target) and belief.checks[0] < config.first_checks
-    is_open = not admitted.any() or (could_be and not admitted[0])
+    could_be = bool(upper[0] >= config.recall_target and belief.checks[0] < config.first_checks)
+    is_open = not bool(admitted.any()) or (could_be and not bool(admitted[0]))
     place = 0 if is_open else _quickest(belief, admitted, config)
     least = belief.time_s[place] * (1.0 - config.keep_margin)
     quicker = usable & ~admitted & ((belief.time_s < least) | np.isinf(belief.time_s))
@@ -75,10 +75,8 @@ def judge(belief: Belief, weaker: Mask, usable: Mask, config: VectorConfig) -> V
     worth = _worth(belief, place, config)
     rivals = sorted(np.flatnonzero(hopeful).tolist(), key=lambda one: -float(worth[one]))
     refused = sorted(np.flatnonzero(quicker & ~hopeful).tolist(), key=lambda one: float(belief.time_s[one]))
-    is_promising = any(
-        belief.time_s[one] < _WORTH_IT * belief.time_s[place] and belief.checks[one] < config.rival_checks
-        for one in rivals
-    )
+    seldom = (belief.time_s < _WORTH_IT * belief.time_s[place]) & (belief.checks < config.rival_checks)
+    is_promising = bool(seldom[rivals].any())
     is_new = place != len(lower) - 1 and bool(belief.checks[place] < config.new_checks)
     reason = _reason(place, is_open, belief, lower)
     return Verdict(place, reason, is_open, is_promising, is_new, tuple(rivals), tuple(refused), belief, lower)
