@@ -146,6 +146,16 @@ class TestLearned:
         assert worst
         assert all(pattern.arm == EXACT and pattern.own_recall < 0.3 for pattern in worst)
 
+    def test_answers_of_too_few_rows_are_told(self, rng):
+        policy, world = SearchPolicy(), World()
+        key = world.key(-9.0, 500.0)
+        for rows in (10, 4, 3):
+            policy.observe(key, OWN, 0.001)
+            policy.learn(key, SearchCheck(10, 0.01, (ArmRun("default", 0.3, rows, 0.001),)))
+        assert [one.own_short for one in policy.report()] == [pytest.approx(2 / 3)]
+        policy.observe(world.key(3.0, 500.0), OWN, 0.001)
+        assert np.isnan(policy.report()[0].own_short)
+
     def test_shuffled_recalls_find_nothing_to_save(self, rng):
         policy, world, told = SearchPolicy(), World(), [1.0]
         for _ in range(3000):

@@ -166,10 +166,10 @@ class SearchPolicy:
     def report(self) -> tuple[SearchPattern, ...]:
         """Return, per statement, fit and size, what is chosen for a filter value not seen yet, and why."""
         return tuple(
-            pattern(name[0], statement.arms, self._verdict(statement, kind), kind, tally)
+            pattern(name[0], statement.arms, self._verdict(statement, counted[0]), statement.log, counted)
             for name, statement in self._statements.items()
             if statement.has_choice
-            for kind, tally in statement.ledger.kinds()
+            for counted in statement.ledger.kinds()
         )
 
     # -- deciding ----------------------------------------------------------------------------------------------------

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from sona.tuner.search_arms import SearchArm
-from sona.tuner.search_checks import UNKNOWN, Kind
+from sona.tuner.search_checks import UNKNOWN, CheckLog, Kind
 from sona.tuner.search_ledger import Tally
 from sona.tuner.search_verdict import Verdict
 
@@ -29,6 +31,7 @@ class SearchPattern:
         mean_ms: What they took on average; NaN where none ran.
         own_recall: Mean recall that is believed of the server's own choice.
         own_ms: What the server's own choice takes in the middle; infinite where it was never measured.
+        own_short: Share of checked searches of this fit for which it returned too few rows; NaN where none was.
     """
 
     fingerprint: str
@@ -44,11 +47,16 @@ class SearchPattern:
     mean_ms: float
     own_recall: float
     own_ms: float
+    own_short: float
 
 
-def pattern(fingerprint: str, arms: tuple[SearchArm, ...], verdict: Verdict, kind: Kind, tally: Tally) -> SearchPattern:
-    """Return the figures of one kind."""
-    searches, belief, place = int(tally.counts.sum()), verdict.belief, verdict.place
+def pattern(
+    fingerprint: str, arms: tuple[SearchArm, ...], verdict: Verdict, log: CheckLog, counted: tuple[Kind, Tally]
+) -> SearchPattern:
+    """Return the figures of one kind: what is decided, what was checked, and what was counted."""
+    (kind, tally), belief, place = counted, verdict.belief, verdict.place
+    searches, shorts = int(tally.counts.sum()), log.shorts[log.fits == kind.fit, 0]
+    known = shorts[~np.isnan(shorts)]
     return SearchPattern(
         fingerprint,
         None if kind.size == UNKNOWN else 4**kind.size,
@@ -63,4 +71,5 @@ def pattern(fingerprint: str, arms: tuple[SearchArm, ...], verdict: Verdict, kin
         1e3 * float(tally.seconds.sum()) / searches if searches else math.nan,
         float(belief.recall[0]),
         1e3 * float(belief.time_s[0]),
+        float(known.mean()) if len(known) else math.nan,
     )
