@@ -104,9 +104,11 @@ def row_of(connection: psycopg.Connection, sql: str, shape: str, runs: int) -> l
     return found
 
 
-def taught(table: Table, plans: list[NeuralDagPlan], train: np.ndarray, config: DagConfig, objective) -> DagSonaEngine:
+def taught(
+    table: Table, plans: list[NeuralDagPlan], train: np.ndarray, config: DagConfig, objective, passes: int
+) -> DagSonaEngine:
     engine, rng = DagSonaEngine(config, objective=objective), np.random.default_rng(config.seed)
-    for _ in range(2 if config.adapts else 1):  # the adapter needs patterns to learn about
+    for _ in range(passes):
         for row in rng.permutation(np.flatnonzero(train)):
             for arm in rng.permutation(len(NAMES)):
                 took = ExecutionMetrics(latency_us=1e6 * table.seconds[row, arm])
@@ -116,11 +118,11 @@ def taught(table: Table, plans: list[NeuralDagPlan], train: np.ndarray, config: 
     return engine
 
 
-def judged(table: Table, attention: AttentionType, config: DagConfig, objective) -> dict[str, float]:
+def judged(table: Table, attention: AttentionType, config: DagConfig, objective, passes: int = 1) -> dict[str, float]:
     plans = [plan.with_attention(attention) for plan in table.plans]
     total, close, applied, patterns, tasks = 0.0, [], 0.0, [], []
     for train in (table.is_odd, ~table.is_odd):
-        engine = taught(table, plans, train, config, objective)
+        engine = taught(table, plans, train, config, objective, passes)
         for row in np.flatnonzero(~train):
             arm = NAMES.index(NAME_OF[tuple(engine.find_similar(plans[row], 1)[0].params.settings.items())])
             total += float(table.seconds[row, arm])
@@ -205,8 +207,8 @@ def figures_of(table: Table, quick: bool) -> dict[str, object]:
         },
         "adapter": {
             f"{'off' if rate is None else f'on, rate {rate:g}'}, seed {seed}": judged(
-                table, AttentionType.TOPOLOGICAL, adapter(rate, seed), objectives["against default"]
-            )
+                table, AttentionType.TOPOLOGICAL, adapter(rate, seed), objectives["against default"], passes=2
+            )  # the adapter learns about patterns, so they have to be there
             for rate in (None, 0.05, 0.5)
             for seed in seeds
         },
