@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sona.cli import auditing, exchange, memory, reorganised, show
+from sona.cli import auditing, exchange, memory, reorganised, show, tuning
 from sona.cli.command import Db, Json, told
 from sona.cli.database import DEFAULT, option, reading, writing
 from sona.cli.files import STDIN, read_memories
@@ -299,3 +299,4 @@ def _plain(record: BackgroundResult | SonaMetrics) -> dict[str, Plain]:
 memory.register(app)
 auditing.register(app)
 exchange.register(app)
+tuning.register(app)

@@ -12,12 +12,18 @@ from sona.state import replace_file
 from sona.stores import is_store
 
 
-def document(title: str, parts: Sequence[str]) -> str:
-    """Return one HTML document that loads nothing from elsewhere; the title is text, the parts are HTML."""
+def document(title: str, parts: Sequence[str], *, style: str = "") -> str:
+    """Return one HTML document that loads nothing from elsewhere.
+
+    Args:
+        title: Text.
+        parts: HTML, one after the other.
+        style: CSS besides that of every page.
+    """
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(parts)
         + "\n</main>\n</body>\n</html>\n"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -242,32 +243,36 @@ def as_json(report: TunerReport) -> str:
 
 
 def identifier(name: str) -> str:
-    """Return a name as SQL takes it, whatever it holds.
+    """Return a name as SQL takes it, in quotes.
 
     Raises:
-        InvalidValue: it is empty, or holds a zero byte.
+        InvalidValue: it is empty, or holds control characters.
 
     >>> identifier('Anna "the" role')
     '"Anna ""the"" role"'
     """
-    if not name or "\0" in name:
-        raise InvalidValue(f"expected a name without zero bytes, got {name!r}")
+    if not name or _CONTROL.search(name) is not None or "\n" in name or "\t" in name:
+        raise InvalidValue(f"expected a name without control characters, got {name!r}")
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    r"""Return a text as SQL takes it, whatever `standard_conforming_strings` is.
+    r"""Return a text as SQL takes it, whatever it holds and whatever `standard_conforming_strings` is.
 
     Raises:
         InvalidValue: it holds a zero byte.
 
-    >>> literal("it's"), literal("back\\slash")
-    ("'it''s'", "E'back\\\\slash'")
+    >>> literal("it's"), literal("\x1b\\")
+    ("'it''s'", "E'\\u001b\\\\'")
     """
     if "\0" in text:
         raise InvalidValue("a text of SQL cannot hold a zero byte")
     quoted = text.replace("'", "''")
-    return f"'{quoted}'" if "\\" not in text else "E'" + quoted.replace("\\", "\\\\") + "'"
+    escaped = _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted.replace("\\", "\\\\"))
+    return f"'{quoted}'" if escaped == quoted else f"E'{escaped}'"
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def _name(setting: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from sona.checks import whole
 from sona.errors import InvalidValue, TunerError
+from sona.state import Plain
 from sona.tuner.attachment import cursor_factory
 from sona.tuner.borrow import Connection, Row, ask, psycopg
 from sona.tuner.tuner import Tuner
@@ -122,6 +123,23 @@ class WorkloadResult:
         """Runs that failed, in all passes."""
         return sum(one.errors for one in self.passes)
 
+    @property
+    def is_failure(self) -> bool:
+        """True when queries were run, and none of them was ever answered."""
+        runs = [run for one in self.passes for run in one.runs]
+        return bool(runs) and not any(_is_comparable(run) for run in runs)
+
+    def to_json(self) -> dict[str, Plain]:
+        """Return everything as plain values."""
+        failures: dict[str, Plain] = dict(self.failures())
+        return {
+            "queries": len(self.queries),
+            "worst_ratio": self.worst_ratio,
+            "errors": self.errors,
+            "failures": failures,
+            "passes": [_pass_json(one) for one in self.passes],
+        }
+
     def failures(self) -> dict[str, str]:
         """Return the first error of each query that ever failed, by its name."""
         found: dict[str, str] = {}
@@ -132,6 +150,18 @@ class WorkloadResult:
         return found
 
 
+def _pass_json(one: PassResult) -> dict[str, Plain]:
+    return {
+        "number": one.number,
+        "tuned_s": one.tuned_s,
+        "server_s": one.server_s,
+        "ratio": one.ratio,
+        "timeouts": one.timeouts,
+        "errors": one.errors,
+        "is_whole": one.is_whole,
+    }
+
+
 Progress = Callable[[int, int, int], None]
 """Called after each query with the pass, the queries done in it, and how many there are."""
 
@@ -140,6 +170,27 @@ Progress = Callable[[int, int, int], None]
 class _Pass:
     number: int
     runs: list[QueryRun] = field(default_factory=list)
+
+
+def open_connection(dsn: str, tuner: Tuner | None = None, *, limit_s: float | None = None) -> Connection:
+    """Return a new connection in autocommit mode, whose statements run as the server chooses or as a tuner does.
+
+    Args:
+        dsn: What psycopg connects with.
+        tuner: What chooses and learns; None to leave everything to the server.
+        limit_s: When the server gives a statement up; None for the server's own limit.
+
+    Raises:
+        TunerError: no connection comes about.
+    """
+    factory = psycopg.Cursor[Row] if tuner is None else cursor_factory(tuner)
+    try:
+        connection = psycopg.connect(dsn, autocommit=True, cursor_factory=factory)
+        if limit_s is not None:
+            ask(connection, f"SET statement_timeout = {min(_LONGEST_MS, max(1, math.ceil(1e3 * limit_s)))}")
+    except psycopg.Error as error:
+        raise TunerError(f"cannot connect: {_line(error)}") from error
+    return connection
 
 
 class WorkloadRun:
@@ -176,17 +227,8 @@ class WorkloadRun:
             raise InvalidValue(f"limit_s: expected seconds above 0, got {limit_s}")
         self._tuner, self._queries, self._limit_s, self._clock = tuner, tuple(queries), limit_s, clock
         self._passes: list[_Pass] = []
-        self._tuned = self._opened(dsn, cursor_factory(tuner))
-        self._server = self._opened(dsn, psycopg.Cursor) if is_compared else None
-
-    def _opened(self, dsn: str, factory: type[psycopg.Cursor[Row]]) -> Connection:
-        try:
-            connection = psycopg.connect(dsn, autocommit=True, cursor_factory=factory)
-            if self._limit_s is not None:
-                ask(connection, f"SET statement_timeout = {min(_LONGEST_MS, max(1, math.ceil(1e3 * self._limit_s)))}")
-        except psycopg.Error as error:
-            raise TunerError(f"cannot connect: {_line(error)}") from error
-        return connection
+        self._tuned = open_connection(dsn, tuner, limit_s=limit_s)
+        self._server = open_connection(dsn, limit_s=limit_s) if is_compared else None
 
     def run_pass(self, on_progress: Progress | None = None) -> PassResult:
         """Run every query once, and return how that went.

@@ -1,0 +1,128 @@
+"""What the tuner found, on the terminal: passes of a workload, query patterns, statements, searches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from sona.cli.findings import counted
+from sona.cli.show import excerpt, print_pairs, print_table, printable, say, table
+from sona.tuner.report import Finding, PatternReport, StatementReport, TunerReport, duration, times
+from sona.tuner.run import PassResult, WorkloadResult
+from sona.tuner.search_report import SearchPattern
+
+_FIRST, _LAST = 4, 8  # passes shown
+
+
+def workload(found: WorkloadResult) -> None:
+    """Show how the passes went, and which queries failed."""
+    if not found.passes:
+        say("Nothing was run.")
+        return
+    rows = table("pass", "tuned", "server's own", "ratio", "timed out", "failed")
+    shown = found.passes if len(found.passes) <= _FIRST + _LAST + 1 else (*found.passes[:_FIRST], None, *_last(found))
+    for one in shown:
+        rows.add_row(*(("...", "", "", "", "", "") if one is None else _pass(one)))
+    print_table(rows)
+    say(*(f"{printable(name)} failed: {excerpt(error)}" for name, error in found.failures().items()))
+
+
+def _last(found: WorkloadResult) -> tuple[PassResult, ...]:
+    return found.passes[-_LAST:]
+
+
+def _pass(one: PassResult) -> tuple[str, ...]:
+    own = "-" if one.server_s is None else duration(one.server_s)
+    ratio = "-" if one.ratio is None else f"{one.ratio:.2f}"
+    name = str(one.number) if one.is_whole else f"{one.number}, interrupted after {len(one.runs):,}"
+    return name, duration(one.tuned_s), own, ratio, str(one.timeouts or "-"), str(one.errors or "-")
+
+
+def report(found: TunerReport, most: int) -> None:
+    """Show what was found, in sum and by pattern.
+
+    Args:
+        found: What was found.
+        most: Rows of each table, at most.
+    """
+    say(found.verdict, "")
+    print_pairs(_sums(found))
+    if not found.patterns:
+        return
+    say("")
+    _patterns(found.patterns[:most])
+    if len(found.patterns) > most:
+        say(f"{most:,} of {len(found.patterns):,}; more with -k {len(found.patterns)}")
+    _statements(found, most)
+    _searches([one for pattern in found.patterns for one in pattern.searches][:most])
+
+
+def _sums(found: TunerReport) -> Mapping[str, str]:
+    rows = {
+        "queries": f"{counted(found.queries, 'query', 'queries')}, {duration(found.total_s)} waited for",
+        "settings": f"{found.faster:,} of {counted(found.statements, 'statement', 'statements')} run with others than "
+        f"the server's own; each once takes {duration(found.now_s)} instead of {duration(found.round_s)}",
+        "trying": f"{duration(found.explored_s)}, {found.explored_share:.1%} of the time (at most "
+        f"{found.exploration_limit:.1%}); {counted(found.trials, 'trial', 'trials')}, {found.wins:,} won, "
+        f"{found.rollbacks:,} given up again",
+    }
+    if any(pattern.searches for pattern in found.patterns):
+        rows["checks"] = f"{duration(found.checked_s)} for running searches again, to know their recall"
+    if found.barred:
+        rows["not allowed"] = "; ".join(f"{arm}: {why}" for arm, why in found.barred.items())
+    return rows
+
+
+def _patterns(patterns: Sequence[PatternReport]) -> None:
+    rows = table("", "query", "runs", "time", "saved", "what was found")
+    for place, one in enumerate(patterns, 1):
+        saved = duration(one.saved_s) if one.saved_s else "-"
+        cells = (f"{one.runs:,}", duration(one.total_s), saved, printable(one.verdict))
+        rows.add_row(str(place), excerpt(one.sql), *cells)
+    print_table(rows)
+
+
+def _statements(found: TunerReport, most: int) -> None:
+    known = [
+        (place, one)
+        for place, pattern in enumerate(found.patterns, 1)
+        for one in pattern.known
+        if one.finding in (Finding.FASTER, Finding.GIVEN_UP)
+    ]
+    if not known:
+        return
+    say("", "Statements that ran with other settings:")
+    rows = table("query", "runs", "server's own", "now", "settings in force", "given up")
+    for place, one in sorted(known, key=lambda pair: -_gain(pair[1]))[:most]:
+        own, now = (("-" if time_s is None else duration(time_s)) for time_s in (one.server_s, one.now_s))
+        rows.add_row(str(place), f"{one.runs:,}", own, now, settings(one.settings), times(one.rollbacks))
+    print_table(rows)
+
+
+def _gain(one: StatementReport) -> float:
+    return one.runs * ((one.server_s or 0.0) - (one.now_s or 0.0))
+
+
+def settings(values: Mapping[str, str]) -> str:
+    """Return settings in words: `settings({"work_mem": "64MB"})` is work_mem = 64MB."""
+    return ", ".join(f"{name} = {value}" for name, value in values.items()) or "the server's own"
+
+
+def _searches(found: Sequence[SearchPattern]) -> None:
+    if not found:
+        return
+    say("", "Searches, by rows that pass the filter and how well the query fits them:")
+    rows = table("rows", "searches", "recall", "at least", "server's own", "time", "settings in force", "why")
+    for one in found:
+        rows.add_row(*_search(one))
+    print_table(rows)
+
+
+def _search(one: SearchPattern) -> Iterator[str]:
+    yield "unknown" if one.least_rows is None else f"{one.least_rows:,} and more"
+    yield f"{one.searches:,}"
+    yield f"{one.recall:.3f}"
+    yield f"{one.recall_low:.3f}"
+    yield f"{one.own_recall:.3f}"
+    yield duration(1e-3 * one.mean_ms) if one.searches else "-"
+    yield settings(one.arm.params.settings)
+    yield one.reason
