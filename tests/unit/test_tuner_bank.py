@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tuner_plans import NO_LOOP, NO_SORT, took
+from tuner_scans import NO_LOOP, NO_SORT, took
 
 from sona.config.tuner import DagConfig
 from sona.errors import DimensionMismatch, InvalidValue, StoreError

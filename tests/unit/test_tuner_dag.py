@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tuner_plans import CONFIG, NO_LOOP, NO_SORT, WIDTH, plan, took
+from tuner_scans import CONFIG, NO_LOOP, NO_SORT, WIDTH, plan, took
 
 from sona.config.tuner import DagConfig
 from sona.errors import DimensionMismatch, InvalidValue, StoreError

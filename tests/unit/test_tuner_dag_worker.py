@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from tuner_plans import CONFIG, plan, took
+from tuner_scans import CONFIG, plan, took
 
 from sona.errors import ConfigError
 from sona.tuner.dag import DagSonaEngine

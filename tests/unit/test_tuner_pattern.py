@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tuner_plans import NO_LOOP, NO_SORT, took
+from tuner_scans import NO_LOOP, NO_SORT, took
 
 from sona.errors import InvalidValue
 from sona.tuner.execution import ExecutionParams

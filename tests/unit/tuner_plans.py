@@ -1,24 +1,35 @@
-"""Plans made up for tests of what is learned from plans."""
+"""Plans that a real server explained, kept beside the tests with the statement each is of."""
 
-from __future__ import annotations
+import json
+from pathlib import Path
 
-from sona.config.tuner import DagConfig
-from sona.tuner.execution import ExecutionMetrics, ExecutionParams
 from sona.tuner.plan import NeuralDagPlan
 
-NO_LOOP = ExecutionParams(custom={"enable_nestloop": "off"})
-NO_SORT = ExecutionParams(custom={"enable_sort": "off"})
-WIDTH = 32
-CONFIG = DagConfig(hidden_dim=WIDTH, epsilon=0.0, min_trajectories=4)
+FOLDER = Path(__file__).parent.parent / "data" / "plans"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
-def plan(table: str = "orders", rows: int = 10, width: int = WIDTH) -> NeuralDagPlan:
-    """Return the plan of a scan."""
-    node = {"Node Type": "Seq Scan", "Relation Name": table, "Alias": table, "Plan Rows": rows, "Plan Width": 4}
-    document = [{"Plan": {**node, "Startup Cost": 0.0, "Total Cost": 1.5 * rows}}]
-    return NeuralDagPlan.from_explain(document, config=DagConfig(hidden_dim=width))
+def document(name):
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["plan"]
 
 
-def took(ms: float) -> ExecutionMetrics:
-    """Return the figures of an execution of so many milliseconds."""
-    return ExecutionMetrics(latency_us=1e3 * ms)
+def plan(name, **settings) -> NeuralDagPlan:
+    return NeuralDagPlan.from_explain(document(name), **settings)
+
+
+def node(kind="Seq Scan", plans=(), **fields):
+    """A node as EXPLAIN writes it; `Plans` get the relationships that PostgreSQL gives to children."""
+    costs = {"Startup Cost": 0.0, "Total Cost": 10.0, "Plan Rows": 100, "Plan Width": 8}
+    below = [
+        {"Parent Relationship": side, **one} for side, one in zip(("Outer", "Inner", "Member"), plans, strict=False)
+    ]
+    return {"Node Type": kind, **costs, **fields, **({"Plans": below} if below else {})}
+
+
+def made(root, **beside) -> NeuralDagPlan:
+    return NeuralDagPlan.from_explain([{"Plan": root, **beside}])
+
+
+def timed(milliseconds, loops=1, rows=1):
+    """What EXPLAIN ANALYZE adds to a node."""
+    return {"Actual Startup Time": 0.0, "Actual Total Time": milliseconds, "Actual Rows": rows, "Actual Loops": loops}

@@ -26,6 +26,7 @@ class Arm:
         touches: Kinds of operators it may change; a plan without them stays as it is. Empty for any plan.
         is_remedy: Whether it helps where more rows come than the planner expected.
         acts_at_run_time: Whether it may matter although the plan stays the same.
+        prior: How likely it is to help where nothing is known of it, over the average arm.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Arm:
     touches: frozenset[str] = field(default_factory=frozenset)
     is_remedy: bool = False
     acts_at_run_time: bool = False
+    prior: float = 1.0
 
     def can_change(self, kinds: Collection[str]) -> bool:
         """Return False when a plan of these kinds of operators cannot become another."""
@@ -50,20 +52,21 @@ def _arm(
     *,
     is_remedy: bool = False,
     at_run_time: bool = False,
+    prior: float = 1.0,
     parallelism: int | None = None,
     off: tuple[str, ...] = (),
     values: tuple[tuple[str, str], ...] = (),
 ) -> Arm:
     custom = {**{f"enable_{what}": "off" for what in off}, **dict(values)}
     params = ExecutionParams(parallelism=parallelism, custom=custom)
-    return Arm(name, params, touches, is_remedy, at_run_time)
+    return Arm(name, params, touches, is_remedy, at_run_time, prior)
 
 
 def plan_arms() -> tuple[Arm, ...]:
     """Return what may be tried on any query, without the server's own choice.
 
     Underestimated rows make nested loops look cheap, so to forbid them comes first where a query takes much longer
-    than its cost says.
+    than its cost says. Random reads are priced for disks that turn, and cost less nearly everywhere.
 
     Source:
         Leis et al. 2015, How good are query optimizers, really?, sections 4 and 5; Marcus et al. 2021, Bao, section 6.
@@ -77,15 +80,16 @@ def plan_arms() -> tuple[Arm, ...]:
         _arm("hash joins only", nested | {"Merge Join"}, is_remedy=True, off=("nestloop", "mergejoin")),
         _arm("serial, no nested loops", nested, is_remedy=True, parallelism=0, off=("nestloop",)),
         _arm("no index scans", _INDEXES, off=("indexscan", "indexonlyscan")),
-        _arm("cheap random reads", values=(("random_page_cost", "1.1"),)),
+        _arm("cheap random reads", prior=1.5, values=(("random_page_cost", "1.1"),)),
         _arm("more memory", _MEMORY, at_run_time=True, values=(("work_mem", "64MB"),)),
-        _arm("no hash joins", frozenset({"Hash Join"}), off=("hashjoin",)),
+        _arm("no hash joins", frozenset({"Hash Join"}), prior=0.5, off=("hashjoin",)),
         _arm("no bitmap scans", frozenset({"Bitmap Heap Scan"}), off=("bitmapscan",)),
-        _arm("no sequential scans", frozenset({"Seq Scan"}), off=("seqscan",)),
-        _arm("nested loops only", _JOINS - nested, off=("hashjoin", "mergejoin")),
-        _arm("serial", frozenset({"Gather", "Gather Merge"}), parallelism=0),
+        _arm("no sequential scans", frozenset({"Seq Scan"}), prior=0.5, off=("seqscan",)),
+        _arm("nested loops only", _JOINS - nested, prior=0.5, off=("hashjoin", "mergejoin")),
+        _arm("serial", frozenset({"Gather", "Gather Merge"}), prior=0.5, parallelism=0),
         _arm(
             "eager parallel",
+            prior=0.5,
             values=(
                 ("min_parallel_index_scan_size", "0"),
                 ("min_parallel_table_scan_size", "0"),

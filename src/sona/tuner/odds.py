@@ -14,12 +14,12 @@ from sona.errors import StoreError
 from sona.state import State
 from sona.tuner.arms import Arm
 
-RATIOS = (0.25, 0.5, 0.85)
+RATIOS = (0.3, 0.6, 0.85)
 """What a trial hopes for: to take at most this share of the time of what is in force."""
 
-_PRIOR = np.array([0.07, 0.12, 0.2])  # chances of an arm nothing is known of
-_PRIOR_WEIGHT = 2.0  # in outcomes
-_REMEDY, _OTHER = 0.25, 0.075  # what a nat of surprise adds to the log of the chance
+_PRIOR = np.array([0.06, 0.13, 0.2])  # chances of an arm nothing is known of
+_PRIOR_WEIGHT = 1.0  # in outcomes
+_REMEDY, _OTHER = 0.35, 0.075  # what a nat of surprise adds to the log of the chance
 _LOW, _HIGH = -1.0, 2.0  # bounds of that
 _MOST = 0.6
 _FAILED = 0.15  # what one failed arm takes from the chance of the next
@@ -91,7 +91,7 @@ class ArmOdds:
     def chances(self, arm: Arm, case: Case) -> Doubles:
         """Return the chances that an arm takes at most each of `RATIOS` of the server's time, shape (3,)."""
         factor = (_REMEDY if arm.is_remedy else _OTHER) * case.surprise
-        prior = _PRIOR * math.exp(min(_HIGH, max(_LOW, factor))) / (1.0 + _FAILED * case.failures)
+        prior = arm.prior * _PRIOR * math.exp(min(_HIGH, max(_LOW, factor))) / (1.0 + _FAILED * case.failures)
         won, seen = _PRIOR_WEIGHT * np.minimum(prior, _MOST), np.full(len(RATIOS), _PRIOR_WEIGHT)
         outcomes = self._outcomes.get(arm.name)
         if outcomes is not None:

@@ -33,7 +33,7 @@ _LATE = 3.0  # times of what usually lies between two runs of a statement, after
 _FURTHER = 1.3  # an arm that was given up is tried again only with so much more time
 _SHORTEST_S = 1e-6  # a statement below it is not worth a thought
 _EXPLAIN_S = 0.0015  # what asking for a plan is expected to cost, until it was seen
-_EXPLAIN_SHARE = 0.02  # of the time a statement took so far: what asking for its plan may cost
+_EXPLAIN_SHARE = 0.05  # of the time a statement took so far: what asking for its plan may cost
 
 
 _DEFAULT = Choice(SERVER, Purpose.SERVER)
@@ -64,6 +64,7 @@ class PlanPolicy:
         self.odds = ArmOdds(self.config.dag.hidden_dim)
         self.units: OrderedDict[str, Unit] = OrderedDict()
         self.barred: dict[str, str] = {}
+        self._changes: dict[str, bool] = {}  # whether an arm changes a plan of a fingerprint and a shape
         self.trials = self.wins = 0
         self._round_s = self._saved_s = 0.0
         self.explain_s = _EXPLAIN_S
@@ -141,10 +142,12 @@ class PlanPolicy:
             return
         for arm in self.arms:
             if arm.name not in unit.closed and arm.name not in self.barred and arm.name != unit.incumbent:
-                if arm.can_change(unit.note.kinds):
-                    yield arm
-                else:
+                if not arm.can_change(unit.note.kinds):
                     unit.closed[arm.name] = "cannot change the plan"
+                elif not self._changes.get(_kind(unit, arm), True):
+                    unit.closed[arm.name] = "the same plan for a statement like it"
+                else:
+                    yield arm
 
     def _trials(self, unit: Unit, arm: Arm) -> Iterator[Trial]:
         # The chance to end between where it was given up and the new limit, times what that saves, over the cost.
@@ -188,14 +191,16 @@ class PlanPolicy:
         same = next((other for other, seen in unit.shapes.items() if seen == shape and other != arm.name), None)
         if same is not None and not arm.acts_at_run_time:
             unit.closed[arm.name] = f"the same plan as {same}"
+            self._changes[_kind(unit, arm)] = False
             return False
         unit.shapes[arm.name] = shape
+        self._changes[_kind(unit, arm)] = True
         return True
 
     def knows_plan(self, key: str, arm: Arm) -> bool:
-        """Return True when the plan of an arm was seen."""
+        """Return True when an arm's plan was asked for: for this statement, or one like it with the same plan."""
         unit = self.units.get(key)
-        return unit is not None and arm.name in unit.shapes
+        return unit is not None and (arm.name in unit.shapes or self._changes.get(_kind(unit, arm), False))
 
     def drop(self, key: str, cost_s: float) -> None:
         """Forget a statement that is left alone from now on, which took `cost_s` to find out."""
@@ -387,3 +392,8 @@ class PlanPolicy:
         self._rates = {key: float(str(rate)) for key, rate in state.mapping("rates").items()}
         self.trials, self.wins, self._runs = (int(str(one)) for one in state.listing("counts"))
         self._round_s, self._saved_s = (float(str(one)) for one in state.listing("sums"))
+
+
+def _kind(unit: Unit, arm: Arm) -> str:
+    shape = "" if unit.note is None else unit.note.shape
+    return f"{unit.fingerprint} {shape} {arm.name}"
