@@ -124,6 +124,8 @@ class TunerConfig:
     Args:
         exploration_share: Most of the time spent so far that trying other settings may have cost.
         min_mean_s: Mean time from which a statement is worth trying other settings on, in seconds.
+        tunes_plan_dependent: Whether statements are tuned to which another plan may rightly give another answer, as
+            where LIMIT cuts among rows that are equal in the order asked for.
         capacity: Statements kept; the one asked longest ago goes first.
         vector: Settings of vector searches.
         dag: Settings of what is learned from plans.
@@ -132,6 +134,7 @@ class TunerConfig:
 
     exploration_share: float = 0.05
     min_mean_s: float = 0.005
+    tunes_plan_dependent: bool = False
     capacity: int = 10_000
     vector: VectorConfig = field(default_factory=VectorConfig)
     dag: DagConfig = field(default_factory=DagConfig)
@@ -141,5 +144,7 @@ class TunerConfig:
         """Refuse settings outside their range."""
         setting_number(self.exploration_share, "exploration_share", 0.0, 1.0)
         setting_number(self.min_mean_s, "min_mean_s", 0.0)
+        if not isinstance(self.tunes_plan_dependent, bool):
+            raise ConfigError(f"tunes_plan_dependent: expected True or False, got {self.tunes_plan_dependent!r}")
         setting_whole(self.capacity, "capacity", 1)
         setting_whole(self.seed, "seed", 0)

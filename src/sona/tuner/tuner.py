@@ -187,7 +187,7 @@ class Tuner:
         digest = hashlib.blake2b(f"{statement.literal_key}{given}".encode("utf-8", "surrogatepass"), digest_size=8)
         key = f"{statement.fingerprint}:{digest.hexdigest()}"
         refusal = statement.refusal or self._ledger.refusal(statement.fingerprint)
-        if refusal is None and statement.search is None:
+        if refusal is None and statement.search is None and not self.config.tunes_plan_dependent:
             refusal = statement.plan_dependence
         with self._lock:
             return Request(statement, params, key, refusal, self._families.is_open(statement.fingerprint, key))
