@@ -53,7 +53,8 @@ def report(found: TunerReport, most: int) -> None:
     if len(found.patterns) > most:
         say(f"{most:,} of {len(found.patterns):,}; more with -k {len(found.patterns)}")
     _statements(found, most)
-    _searches([one for pattern in found.patterns for one in pattern.searches][:most])
+    searches = [(place, one) for place, pattern in enumerate(found.patterns, 1) for one in pattern.searches]
+    _searches(sorted(searches, key=lambda pair: -pair[1].searches)[:most])
 
 
 def _sums(found: TunerReport) -> Mapping[str, str]:
@@ -107,22 +108,22 @@ def settings(values: Mapping[str, str]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in values.items()) or "the server's own"
 
 
-def _searches(found: Sequence[SearchPattern]) -> None:
+def _searches(found: Sequence[tuple[int, SearchPattern]]) -> None:
     if not found:
         return
     say("", "Searches, by rows that pass the filter and how well the query fits them:")
-    rows = table("rows", "searches", "recall", "at least", "server's own", "time", "settings in force", "why")
-    for one in found:
-        rows.add_row(*_search(one))
+    rows = table(
+        "query", "rows", "searches", "checks", "recall", "at least", "server's own", "time", "settings in force"
+    )
+    for place, one in found:
+        rows.add_row(str(place), *_search(one))
     print_table(rows)
 
 
 def _search(one: SearchPattern) -> Iterator[str]:
     yield "unknown" if one.least_rows is None else f"{one.least_rows:,} and more"
     yield f"{one.searches:,}"
-    yield f"{one.recall:.3f}"
-    yield f"{one.recall_low:.3f}"
-    yield f"{one.own_recall:.3f}"
+    yield f"{one.checks:,}"
+    yield from (f"{value:.3f}" for value in (one.recall, one.recall_low, one.own_recall))
     yield duration(1e-3 * one.mean_ms) if one.searches else "-"
     yield settings(one.arm.params.settings)
-    yield one.reason

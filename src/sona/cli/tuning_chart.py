@@ -76,7 +76,7 @@ def _series(times: Sequence[float | None], most: float, name: str) -> str:
 
 def _legend(*, has_own: bool) -> str:
     own = (
-        '<line class="line own" x1="190" x2="222" y1="14" y2="14"/><text x="230" y="19">as the server chooses</text>'
+        '<line class="line own" x1="215" x2="247" y1="14" y2="14"/><text x="255" y="19">as the server chooses</text>'
         if has_own
         else ""
     )

@@ -17,9 +17,10 @@ _ROWS = 100  # of a table
 _STYLE = """
 .line { fill: none; stroke-width: 2.5; } .line.tuned { stroke: var(--accent); } circle.tuned { fill: var(--accent); }
 .line.own { stroke: var(--quiet); stroke-dasharray: 6 4; } circle.own { fill: var(--quiet); }
-td code, th code { background: none; padding: 0; } .sql { white-space: normal; min-width: 18rem; max-width: 30rem; }
+td code, th code { background: none; padding: 0; } main { max-width: 76rem; }
+.sql { white-space: normal; min-width: 16rem; max-width: 24rem; }
 .sql code { display: block; max-height: 9.3em; overflow-y: auto; font-weight: 400; }
-.why { min-width: 16rem; max-width: 26rem; } td.top, th { vertical-align: top; } td { vertical-align: top; }
+.why { min-width: 14rem; max-width: 22rem; } tbody th, td { vertical-align: top; } code.why { display: block; }
 .bars { display: block; width: 8rem; margin-top: .3rem; } .bars i { display: block; height: .35rem; margin: .15rem 0;
   border-radius: .2rem; background: var(--quiet); } .bars .now { background: var(--accent); }
 """
@@ -157,7 +158,8 @@ def _bars(one: StatementReport, longest: float) -> str:
 
 
 def _searches(searches: Sequence[tuple[int, SearchPattern]]) -> str:
-    rows = [_search(place, one) for place, one in searches[:_ROWS]]
+    most = sorted(searches, key=lambda pair: -pair[1].searches)[:_ROWS]
+    rows = [_search(place, one) for place, one in most]
     names = ("Query", "Rows in the filter", "Searches", "Recall", "Server's own", "Time", "Settings in force", "Why")
     caption = "By rows that pass the filter and how well the query fits. Recall is what checks have shown."
     return table(caption, names, rows)
@@ -187,7 +189,7 @@ def _barred(found: TunerReport) -> str:
 def _footer(found: TunerReport) -> str:
     return (
         '<footer class="note"><p>Saved is the typical time of a statement as the server chooses, less what it took '
-        "with other settings; runs that were given up and repeated are taken off. Times are what the application waits, "
-        f"the middle of the last eight. Trying may cost at most {found.exploration_limit:.0%} of the time spent on "
-        "statements that are tuned. A statement that is left alone runs exactly as without a tuner.</p></footer>"
+        "with other settings; runs that were given up and repeated are taken off. Times are what the application "
+        f"waits, the middle of the last eight. Trying may cost at most {found.exploration_limit:.0%} of the time spent "
+        "on statements that are tuned. A statement that is left alone runs exactly as without a tuner.</p></footer>"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -169,7 +169,13 @@ def read_report(
     }
     statements: defaultdict[str, list[StatementReport]] = defaultdict(list)
     for key, unit in plans.units.items():
-        report = read_statement_report(key.rpartition(":")[2], unit, plans.arms, plans.config.min_mean_s)
+        report = read_statement_report(
+            key.rpartition(":")[2],
+            unit,
+            plans.arms,
+            min_mean_s=plans.config.min_mean_s,
+            limit_s=plans.budget.limit_s,
+        )
         statements[unit.fingerprint].append(report)
     accounts, searched = ledger.accounts(), {one.fingerprint for one in searches}
     budget = plans.budget
@@ -237,8 +243,7 @@ def _verdict(account: Account, statements: Sequence[StatementReport], searches: 
     if account.problem is not None:
         return f"no index can serve it: {account.problem}"
     if searches:
-        most = max(searches, key=lambda one: one.searches)
-        return f"search: “{most.arm.name}”, {most.reason}"
+        return _searches_in_words(searches)
     if not statements:
         return "no evidence yet: it never came to its end"
     for finding in (Finding.FASTER, Finding.GIVEN_UP, Finding.KEPT, Finding.UNKNOWN, Finding.TOO_QUICK):
@@ -246,6 +251,20 @@ def _verdict(account: Account, statements: Sequence[StatementReport], searches: 
         if found:
             return _in_words(finding, found, len(statements))
     return "no evidence yet"
+
+
+def _searches_in_words(searches: Sequence[SearchPattern]) -> str:
+    count, arms = sum(one.searches for one in searches), Counter[str]()
+    for one in searches:
+        arms[one.arm.name] += one.searches
+    if not count:
+        return "no evidence yet: it was not searched for yet"
+    recall, own = (
+        sum(one.searches * value for one, value in zip(searches, values, strict=True)) / count
+        for values in ([one.recall for one in searches], [one.own_recall for one in searches])
+    )
+    ways = ", ".join(f"“{arm}” for {share / count:.0%}" for arm, share in arms.most_common() if share)
+    return f"recall {recall:.3f} is believed of what is chosen, {own:.3f} of the server's own; chosen: {ways}"
 
 
 def _in_words(finding: Finding, found: Sequence[StatementReport], count: int) -> str:

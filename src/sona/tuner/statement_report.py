@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from sona.tuner.arms import SERVER, Arm
 from sona.tuner.family import ENOUGH, Family
+from sona.tuner.odds import RATIOS
 from sona.tuner.unit import Unit
 
 _ENOUGH = 2  # runs from which a typical time is one
@@ -100,7 +102,9 @@ class StatementReport:
         return next((one.given_up_s for one in self.tried if one.arm == arm), None)
 
 
-def read_statement_report(key: str, unit: Unit, arms: Sequence[Arm], min_mean_s: float) -> StatementReport:
+def read_statement_report(
+    key: str, unit: Unit, arms: Sequence[Arm], *, min_mean_s: float, limit_s: float = math.inf
+) -> StatementReport:
     """Return what is known of a statement.
 
     Args:
@@ -108,10 +112,11 @@ def read_statement_report(key: str, unit: Unit, arms: Sequence[Arm], min_mean_s:
         unit: What is kept of it.
         arms: What may be tried.
         min_mean_s: Time from which a statement is worth trying on, in seconds.
+        limit_s: The most that one trial may cost, in seconds.
     """
     settings = {arm.name: arm.params.settings for arm in (SERVER, *arms)}
     tried = tuple(_tried(unit, arm) for arm in arms if _is_known(unit, arm.name))
-    finding, why = _found(unit, tried, len(arms), min_mean_s)
+    finding, why = _found(unit, tried, len(arms), min_mean_s, limit_s)
     return StatementReport(
         key=key,
         runs=unit.count,
@@ -171,7 +176,7 @@ def _found_together(family: Family, tried: Sequence[Tried], arm_count: int, min_
     if family.server_s < min_mean_s:
         return Finding.TOO_QUICK, f"{duration(family.server_s)} is too quick to try on (from {duration(min_mean_s)})"
     if family.rollbacks:
-        return Finding.GIVEN_UP, f"the server's own choice is in force again, after {times(family.rollbacks)}"
+        return Finding.GIVEN_UP, f"the server's own choice is in force again{_in_all(family.rollbacks)}"
     return _kept(sum(bool(one.outcome) for one in tried), 0, arm_count) if tried else _NOTHING
 
 
@@ -193,7 +198,9 @@ def _tried(unit: Unit, arm: Arm) -> Tried:
     return Tried(name, arm.params.settings, _time(unit, name), runs, unit.censored.get(name), outcome)
 
 
-def _found(unit: Unit, tried: Sequence[Tried], arm_count: int, min_mean_s: float) -> tuple[Finding, str]:
+def _found(
+    unit: Unit, tried: Sequence[Tried], arm_count: int, min_mean_s: float, limit_s: float
+) -> tuple[Finding, str]:
     if unit.incumbent != SERVER.name:
         return Finding.FASTER, _faster(unit)
     server = unit.times.get(SERVER.name)
@@ -203,8 +210,14 @@ def _found(unit: Unit, tried: Sequence[Tried], arm_count: int, min_mean_s: float
         return Finding.TOO_QUICK, f"{duration(server.typical_s)} is too quick to try on (from {duration(min_mean_s)})"
     if unit.rollbacks:
         return Finding.GIVEN_UP, _given_up(unit)
+    return _open(tried, server.typical_s, arm_count, limit_s)
+
+
+def _open(tried: Sequence[Tried], server_s: float, arm_count: int, limit_s: float) -> tuple[Finding, str]:
     ran = [one for one in tried if one.runs or one.given_up_s is not None]
     same = sum(one.outcome == _NO_OTHER_PLAN or one.outcome.startswith(_SAME_PLAN) for one in tried)
+    if not ran and RATIOS[0] * server_s > limit_s:
+        return Finding.UNKNOWN, f"even a short trial costs more than the {duration(limit_s)} that one may cost here"
     if not ran and not same:
         return _NOTHING
     return _kept(len(ran), same, arm_count)
@@ -222,7 +235,11 @@ def _given_up(unit: Unit) -> str:
     reasons = ("slower than the server's own choice", "took much longer than the server's own choice")
     last = [f"“{arm}” {_is(why)}" for arm, why in unit.closed.items() if why in reasons]
     what = "; ".join(last) or "what was in force could not be used"
-    return f"{what}: the server's own choice is in force again, after {times(unit.rollbacks)}"
+    return f"{what}; the server's own is in force again{_in_all(unit.rollbacks)}"
+
+
+def _in_all(rollbacks: int) -> str:
+    return "" if rollbacks == 1 else f" ({times(rollbacks)} in all)"
 
 
 def _is(why: str) -> str:
@@ -232,7 +249,7 @@ def _is(why: str) -> str:
 def _kept(ran: int, same: int, arm_count: int) -> tuple[Finding, str]:
     left = arm_count - ran - same
     parts = [f"{ran} of {arm_count} settings tried, none was faster"] if ran else []
-    parts += [f"{same} lead to no other plan"] if same else []
+    parts += [f"{same} {'leads' if same == 1 else 'lead'} to no other plan"] if same else []
     parts += [f"{left} not tried yet"] if left > 0 else []
     return (Finding.KEPT if ran or left <= 0 else Finding.UNKNOWN), "; ".join(parts)
 
