@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 
 from sona.adapters import LearningSignal
-from sona.checks import finite, whole
+from sona.checks import Floats, finite, whole
 from sona.config.tuner import DagConfig
 from sona.errors import DimensionMismatch, StoreError
 from sona.state import State
@@ -103,7 +103,7 @@ class DagSonaEngine:
         Raises:
             DimensionMismatch: the plan's embedding is of another width.
         """
-        nearest = self._nearest(plan)
+        nearest = self._nearest(plan.plan_embedding)
         reason = self._why_not(nearest)
         if nearest is not None and reason is None:
             return PatternApplied(nearest.params, nearest.pattern_id, nearest.confidence, nearest.similarity)
@@ -120,13 +120,15 @@ class DagSonaEngine:
             DimensionMismatch: the plan's embedding is of another width.
             InvalidValue: `k` below 1.
         """
-        embedding = plan.plan_embedding
+        return self._similar(plan.plan_embedding, k)
+
+    def _similar(self, embedding: Floats, k: int) -> tuple[SimilarPattern, ...]:
         if len(embedding) != self.config.hidden_dim:
             raise DimensionMismatch(self.config.hidden_dim, len(embedding), "plan_embedding")
         return self._bank.find_similar(self._adapter.forward(embedding) if self.config.adapts else embedding, k)
 
-    def _nearest(self, plan: NeuralDagPlan) -> SimilarPattern | None:
-        found = self.find_similar(plan, 1)
+    def _nearest(self, embedding: Floats) -> SimilarPattern | None:
+        found = self._similar(embedding, 1)
         return found[0] if found else None
 
     def _why_not(self, nearest: SimilarPattern | None) -> str | None:
@@ -168,7 +170,6 @@ class DagSonaEngine:
         """
         if trajectory_id is not None:
             whole(trajectory_id, "trajectory id", 0, LARGEST_ID)
-        bank, found = self._bank, self.find_similar(plan, NEIGHBOURS if self.config.adapts else 1)
         told = DagTrajectory(
             0 if trajectory_id is None else trajectory_id,
             plan.plan_embedding,
@@ -180,16 +181,28 @@ class DagSonaEngine:
             baseline_us,
             now,
         )
+        return self.tell(told, is_given=trajectory_id is not None)
+
+    def tell(self, told: DagTrajectory, *, is_given: bool = False) -> PostQueryResult:
+        """Do what `post_query` does, for whoever keeps the embedding of a plan and not the plan.
+
+        Args:
+            told: The execution.
+            is_given: Whether its id is the caller's, and counts once; otherwise it gets one.
+
+        Raises:
+            DimensionMismatch: the embedding is of another width; nothing was changed.
+            InvalidValue: an objective that gave no quality; nothing was changed.
+        """
+        bank, found = self._bank, self._similar(told.plan_embedding, NEIGHBOURS if self.config.adapts else 1)
         outcome = outcome_of(told, self.objective)
         signal = lesson_of(told, outcome.gain, found, bank, self._adapter) if self.config.adapts else None
         nearest = found[0] if found else None
         hit = nearest is not None and self._why_not(nearest) is None and _ran_as(nearest, told.params)
         with self._telling:
-            if trajectory_id is not None and trajectory_id in self._given:
-                return PostQueryResult(
-                    trajectory_id, outcome.quality, outcome.gain, hit, False, "its id was told before"
-                )
-            return self._count(told, outcome, signal, nearest if hit else None, is_given=trajectory_id is not None)
+            if is_given and told.id in self._given:
+                return PostQueryResult(told.id, outcome.quality, outcome.gain, hit, False, "its id was told before")
+            return self._count(told, outcome, signal, nearest if hit else None, is_given=is_given)
 
     def _count(
         self,

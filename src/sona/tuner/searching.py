@@ -12,12 +12,13 @@ import numpy as np
 
 from sona.errors import SonaError
 from sona.tuner.borrow import Borrowed, Connection, Row, ask, is_idle, psycopg
+from sona.tuner.requests import Request, Run
 from sona.tuner.rewrite import Rewrite
 from sona.tuner.search_arms import EXACT, OWN, SearchArm
 from sona.tuner.search_checks import ArmRun, SearchCheck, SearchKey
 from sona.tuner.search_fit import Survey, Surveyed, fit
 from sona.tuner.searches import Target
-from sona.tuner.tuner import Request, Run, Tuner
+from sona.tuner.tuner import Tuner
 from sona.tuner.values import Literal, Parameter, Value
 from sona.tuner.vector_search import VectorSearch
 
@@ -58,7 +59,8 @@ class SearchSession:
 
     def __init__(self, tuner: Tuner, connection: Connection, clock: Callable[[], float] = time.perf_counter) -> None:
         """Look at nothing yet."""
-        self._tuner, self._connection, self._clock = tuner, connection, clock
+        self._config, self._memory = tuner.config.vector, tuner.searches
+        self._connection, self._clock = connection, clock
 
     def execute(self, run: Run, request: Request, search: VectorSearch) -> None:
         """Run a search with what was chosen for it, and check it when its turn has come.
@@ -68,11 +70,11 @@ class SearchSession:
         """
         started = self._clock()
         key = self._key(request, search)
-        choice = self._tuner.choose_search(key)
+        choice = self._memory.choose(key)
         asking_s = self._clock() - started
         started = self._clock()
         arm = self._run(run, choice.arm)
-        self._tuner.searched(request, key, arm, self._clock() - started, asking_s)
+        self._memory.finish(request, key, arm, self._clock() - started, asking_s)
         if choice.is_check:
             self._check(_Asked(request, key, search))
 
@@ -86,14 +88,14 @@ class SearchSession:
             except psycopg.Error:
                 if self._connection.closed or borrowed.is_set:
                     raise
-                self._tuner.withdraw_search(arm)
+                self._memory.withdraw(arm)
         run(prepare=None)
         return OWN
 
     # -- what a search is known by -------------------------------------------------------------------------------------
 
     def _key(self, request: Request, search: VectorSearch) -> SearchKey:
-        target = self._tuner.target(request) or self._tuner.set_target(request, self._target(search))
+        target = self._memory.target(request) or self._memory.set_target(request, self._target(search))
         values = [_given(one.value, request) for one in search.filters]
         limit = _given(search.limit, request) if isinstance(search.limit, Parameter) else search.limit
         rows_asked = limit if isinstance(limit, int) and limit >= 0 else None
@@ -124,7 +126,7 @@ class SearchSession:
             return Target(rows=float(cast(float, found[0][0])) if found else 0.0)
         rows, index_kind, version = found[0]
         if _version(str(version)) < _ITERATIVE_SCAN:
-            self._tuner.without_iterative_scan()
+            self._memory.without_iterative_scan()
         target = Target(str(index_kind), max(0.0, float(cast(float, rows))))
         if not search.filters:
             return target
@@ -134,11 +136,11 @@ class SearchSession:
     def _surveyed(
         self, request: Request, search: VectorSearch, target: Target, values: Sequence[object]
     ) -> Surveyed | None:
-        known = self._tuner.surveyed(request, repr(values))
+        known = self._memory.surveyed(request, repr(values))
         if known is None and search.table is not None:
             survey = Survey(search.table, search.column, tuple(one.column for one in search.filters), target.rows)
             known = self._asked(survey, values)
-            self._tuner.set_surveyed(request, repr(values), known)
+            self._memory.set_surveyed(request, repr(values), known)
         return known
 
     def _asked(self, survey: Survey, values: Sequence[object]) -> Surveyed | None:
@@ -154,13 +156,13 @@ class SearchSession:
 
     def check_due(self) -> None:
         """Check a search that could not be checked within the application's transaction, if there is one."""
-        asked = self._tuner.next_check()
+        asked = self._memory.next_check()
         if isinstance(asked, _Asked):
             self._check(asked)
 
     def _check(self, asked: _Asked) -> None:
         if not is_idle(self._connection):
-            self._tuner.check_later(asked)
+            self._memory.check_later(asked)
             return
         started = self._clock()
         try:
@@ -168,16 +170,16 @@ class SearchSession:
             with self._snapshot():
                 check = self._measured(asked, rewrite)
         except (psycopg.Error, SonaError):
-            self._tuner.give_up_check(asked.request, asked.key, self._clock() - started)
+            self._memory.give_up(asked.request, asked.key, self._clock() - started)
             return
-        self._tuner.checked(asked.request, asked.key, check)
+        self._memory.learn(asked.request, asked.key, check)
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[None]:
         # Everything within sees the same rows. A driver that opens transactions by itself would open another one.
         was_autocommit = self._connection.autocommit
         self._connection.autocommit = True
-        limit_ms = max(1, round(self._tuner.config.vector.check_timeout_s * 1000.0))
+        limit_ms = max(1, round(self._config.check_timeout_s * 1000.0))
         try:
             ask(self._connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             ask(self._connection, f"SET LOCAL statement_timeout = {limit_ms}")
@@ -191,7 +193,7 @@ class SearchSession:
     def _measured(self, asked: _Asked, rewrite: Rewrite) -> SearchCheck:
         exact, exact_s = self._distances(asked, rewrite, EXACT)
         runs = []
-        for arm in self._tuner.arms_to_check(asked.key):
+        for arm in self._memory.arms_to_check(asked.key):
             found, time_s = self._distances(asked, rewrite, arm)
             runs.append(ArmRun(arm.name, recall_of(found, exact), len(found), time_s))
         return SearchCheck(len(exact), exact_s, tuple(runs))

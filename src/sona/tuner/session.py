@@ -16,8 +16,9 @@ from sona.tuner.borrow import Borrowed, Connection, Cursor, ask, is_idle, plain_
 from sona.tuner.facts import refusal_of
 from sona.tuner.plan import Document, NeuralDagPlan
 from sona.tuner.plan_policy import Choice, Purpose
+from sona.tuner.requests import Request, Run
 from sona.tuner.searching import SearchSession
-from sona.tuner.tuner import Request, Run, Tuner
+from sona.tuner.tuner import Tuner
 
 if TYPE_CHECKING:
     from psycopg.abc import Params
@@ -68,7 +69,7 @@ class Session:
             run(prepare=None)
             self._tuner.leave_alone(request, self._clock() - started)
             return
-        if self._tuner.has_checks and is_idle(self._connection):
+        if self._tuner.searches.has_checks and is_idle(self._connection):
             self._searches.check_due()
         if request.statement.search is not None:
             self._searches.execute(run, request, request.statement.search)

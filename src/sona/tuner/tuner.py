@@ -8,27 +8,25 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
-
-import numpy as np
+from typing import Self
 
 from sona.config.tuner import TunerConfig
 from sona.errors import ConfigError
 from sona.state import State, read_state, write_state
 from sona.tuner.arms import SERVER, Arm
+from sona.tuner.dag import DagSonaEngine
+from sona.tuner.dag_worker import DagWorker
+from sona.tuner.execution import ExecutionMetrics
 from sona.tuner.family_policy import FamilyPolicy
 from sona.tuner.ledger import Account, Ledger
 from sona.tuner.plan import NeuralDagPlan
 from sona.tuner.plan_policy import Choice, PlanPolicy, Purpose
 from sona.tuner.report import TunerReport, read_report
-from sona.tuner.search_arms import OWN, SearchArm, search_arms
-from sona.tuner.search_checks import SearchCheck, SearchKey
-from sona.tuner.search_fit import Surveyed
-from sona.tuner.search_policy import SearchChoice, SearchPolicy
-from sona.tuner.searches import SearchBook, Target
-from sona.tuner.statement import Statement, StatementReader
+from sona.tuner.requests import Request
+from sona.tuner.search_memory import SearchMemory
+from sona.tuner.statement import StatementReader
+from sona.tuner.trajectories import DagTrajectory
 from sona.tuner.unit import PlanNote
 
 TUNER_MODES = ("tune", "observe")
@@ -36,37 +34,6 @@ TUNER_MODES = ("tune", "observe")
 
 _KIND = "tuner"
 _SERVER = Choice(SERVER, Purpose.SERVER)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A statement that an application runs.
-
-    Args:
-        statement: Its text, read.
-        params: Its parameters, as the driver takes them.
-        key: Digest of the statement with its values.
-        refusal: Why it is run as it is; None when it may be tuned.
-        is_family: Whether it is learned together with statements that differ in their values alone.
-    """
-
-    statement: Statement
-    params: Sequence[object] | Mapping[str, object] | None
-    key: str
-    refusal: str | None
-    is_family: bool = False
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of the statement without its values."""
-        return self.statement.fingerprint
-
-
-class Run(Protocol):
-    """Runs the application's statement on the application's cursor."""
-
-    def __call__(self, *, prepare: bool | None) -> None:
-        """Run it; whether it is prepared is up to the driver when `prepare` is None."""
 
 
 class Tuner:
@@ -91,9 +58,12 @@ class Tuner:
         self._plans = PlanPolicy(self.config)
         self._families = FamilyPolicy(self.config, self._plans.budget)
         self._ledger = Ledger(self.config.capacity)
-        self._searches = SearchPolicy(self.config.vector, exploration_share=self.config.exploration_share)
-        self._book = SearchBook(self.config.capacity, self.config.vector.survey_s, time.monotonic)
         self._lock = threading.Lock()
+        self.searches = SearchMemory(self.config, self._ledger, self._lock, is_learning=mode == "tune")
+        """What is known of nearest-neighbour searches."""
+        self.engine = DagSonaEngine(self.config.dag)
+        """What is learned from plans; it is told of every execution whose plan is known, and not followed."""
+        self._worker = DagWorker(self.engine)
         self._turn = threading.Lock()  # of the one statement that may try, so that no two spend the same budget
         self._path: Path | None = None
 
@@ -112,7 +82,8 @@ class Tuner:
         return tuner
 
     def close(self) -> None:
-        """Save what was learned to where it was opened from; without a file, do nothing."""
+        """End the background worker, and save what was learned to where it was opened from, if it was."""
+        self.stop_background()
         if self._path is not None:
             self.save(self._path)
 
@@ -149,7 +120,8 @@ class Tuner:
                     "plans": self._plans.state(),
                     "families": self._families.state(),
                     "ledger": self._ledger.state(),
-                    "searches": self._searches.state(),
+                    "searches": self.searches.state(),
+                    "engine": self.engine.state(),
                 }
             )
 
@@ -164,14 +136,25 @@ class Tuner:
         tuner._plans = PlanPolicy.from_state(state.child("plans"), tuner.config)
         tuner._families = FamilyPolicy.from_state(state.child("families"), tuner.config, tuner._plans.budget)
         tuner._ledger = Ledger.from_state(state.child("ledger"), tuner.config.capacity)
-        share = tuner.config.exploration_share
-        tuner._searches = SearchPolicy.from_state(state.child("searches"), tuner.config.vector, exploration_share=share)
+        is_learning = mode == "tune"
+        tuner.searches = SearchMemory(tuner.config, tuner._ledger, tuner._lock, is_learning=is_learning)
+        tuner.searches.read(state.child("searches"))
+        tuner.engine = DagSonaEngine.from_state(state.child("engine"), tuner.config.dag)
+        tuner._worker = DagWorker(tuner.engine)
         return tuner
+
+    def start_background(self) -> None:
+        """Run the cycles of `engine` in a thread, until `stop_background` or `close`."""
+        self._worker.start()
+
+    def stop_background(self) -> None:
+        """End the thread, if there is one, within a second."""
+        self._worker.stop()
 
     def report(self) -> TunerReport:
         """Return what was learned, what it saved and what it cost."""
         with self._lock:
-            return read_report(self._plans, self._ledger, self._searches.report(), self._families.families)
+            return read_report(self._plans, self._ledger, self.searches.policy.report(), self._families.families)
 
     # -- for sessions --------------------------------------------------------------------------------------------------
 
@@ -183,7 +166,7 @@ class Tuner:
             params: Its parameters.
         """
         statement = self._reader.read(sql)
-        given = "" if params is None else repr(params)
+        given = "" if params is None or statement.search is not None else repr(params)
         digest = hashlib.blake2b(f"{statement.literal_key}{given}".encode("utf-8", "surrogatepass"), digest_size=8)
         key = f"{statement.fingerprint}:{digest.hexdigest()}"
         refusal = statement.refusal or self._ledger.refusal(statement.fingerprint)
@@ -267,6 +250,9 @@ class Tuner:
             self._plans.finish(request.key, request.fingerprint, choice, time_s)
             if choice.arm.params.is_default:
                 self._families.overhear(request.fingerprint, time_s)
+            unit = self._plans.units.get(request.key)
+        if unit is not None and unit.note is not None:
+            self.engine.tell(_trajectory(request.fingerprint, unit.note, choice, time_s, server_s))
 
     def abandon(self, request: Request, choice: Choice, wasted_s: float) -> None:
         """Take in that a statement was given up after `wasted_s`, and is run again."""
@@ -301,94 +287,7 @@ class Tuner:
             account.refusal = request.refusal or account.refusal
             self._ledger.add(account, time_s)
 
-    # -- for sessions, on searches -------------------------------------------------------------------------------------
-
-    def target(self, request: Request) -> Target | None:
-        """Return what a statement searches; None when it has to be asked for."""
-        with self._lock:
-            return self._book.target(request.fingerprint)
-
-    def set_target(self, request: Request, target: Target) -> Target:
-        """Keep what a statement searches, and return it."""
-        with self._lock:
-            self._book.set_target(request.fingerprint, target)
-        return target
-
-    def surveyed(self, request: Request, values: str) -> Surveyed | None:
-        """Return what is known of the rows that pass a filter; None when they have to be asked for."""
-        with self._lock:
-            return self._book.surveyed(request.fingerprint, values)
-
-    def set_surveyed(self, request: Request, values: str, surveyed: Surveyed | None) -> None:
-        """Keep what is known of the rows that pass a filter."""
-        with self._lock:
-            self._book.set_surveyed(request.fingerprint, values, surveyed)
-
-    def choose_search(self, key: SearchKey) -> SearchChoice:
-        """Return how to run a search, and whether to check it."""
-        if self.mode == "observe":
-            return SearchChoice(OWN, False, "only looked on")
-        with self._lock:
-            rng = np.random.default_rng((self.config.seed, self._ledger.queries_processed))
-            return self._searches.choose(key, rng)
-
-    def searched(self, request: Request, key: SearchKey, arm: SearchArm, time_s: float, asking_s: float) -> None:
-        """Take in that a search took `time_s`, after `asking_s` of finding out what it is."""
-        with self._lock:
-            account = self._account(request)
-            self._ledger.add(account, time_s + asking_s)
-            account.explored_s += asking_s
-            account.problem = None if request.statement.search is None else request.statement.search.problem
-            self._searches.observe(key, arm, time_s)
-
-    def arms_to_check(self, key: SearchKey) -> tuple[SearchArm, ...]:
-        """Return the arms that a check of a search measures besides the exact one."""
-        with self._lock:
-            return self._searches.arms_to_check(key)
-
-    def checked(self, request: Request, key: SearchKey, check: SearchCheck) -> None:
-        """Take in what a check found."""
-        with self._lock:
-            self._explored(request, check.time_s)
-            self._searches.learn(key, check)
-
-    def give_up_check(self, request: Request, key: SearchKey, time_s: float) -> None:
-        """Take in that a check could not be finished."""
-        with self._lock:
-            self._explored(request, time_s)
-            self._searches.give_up(key, time_s)
-
-    def withdraw_search(self, arm: SearchArm) -> None:
-        """Take in that the server refuses the settings of an arm."""
-        with self._lock:
-            self._searches.withdraw(arm.name)
-
-    def without_iterative_scan(self) -> None:
-        """Take in that the server's pgvector is older than 0.8."""
-        for arm in search_arms("hnsw"):
-            if "hnsw.iterative_scan" in arm.params.settings:
-                self.withdraw_search(arm)
-
-    def check_later(self, asked: object) -> None:
-        """Keep a search that is to be checked when a connection has no transaction open."""
-        with self._lock:
-            self._book.due.append(asked)
-
-    @property
-    def has_checks(self) -> bool:
-        """True when searches wait to be checked."""
-        return bool(self._book.due)
-
-    def next_check(self) -> object | None:
-        """Return a search that is to be checked, and forget it; None without one."""
-        with self._lock:
-            return self._book.due.popleft() if self._book.due else None
-
-    def _explored(self, request: Request, time_s: float) -> None:
-        account = self._account(request)
-        account.explored_s += time_s
-        account.total_s += time_s
-        self._ledger.total_s += time_s
+    # -- sums ----------------------------------------------------------------------------------------------------------
 
     def _server_s(self, request: Request) -> float:
         if request.is_family:
@@ -411,3 +310,16 @@ class Tuner:
 
     def _account(self, request: Request) -> Account:
         return self._ledger.account(request.fingerprint, request.statement.normalised)
+
+
+def _trajectory(fingerprint: str, note: PlanNote, choice: Choice, time_s: float, server_s: float) -> DagTrajectory:
+    return DagTrajectory(
+        0,
+        note.embedding,
+        ExecutionMetrics(latency_us=1e6 * time_s),
+        choice.arm.params,
+        fingerprint,
+        note.shape,
+        baseline_us=1e6 * server_s if server_s > 0.0 else None,
+        timestamp=time.time(),
+    )
