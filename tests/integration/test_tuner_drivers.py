@@ -393,7 +393,7 @@ def test_threads_that_share_a_connection_never_run_within_the_transactions_of_ot
         def read(number: int) -> None:
             start.wait()
             for turn in range(60):
-                shared.execute(f"SELECT count(*) FROM generate_series(1, 40000) a WHERE a <> {number + turn * 10}")
+                shared.execute(f"SELECT count(*) FROM generate_series(1, 200000) a WHERE a <> {number + turn * 10}")
 
         def write(number: int) -> None:
             start.wait()
