@@ -31,6 +31,8 @@ _LIMIT, _LIMIT_S = 3.0, 0.05  # what is in force is given up after so many times
 _CHANGED = 2.0  # the server's own time changed by this factor: what was found out is out of date
 _LATE = 3.0  # times of what usually lies between two runs of a statement, after which it is not waited for
 _FURTHER = 1.3  # an arm that was given up is tried again only with so much more time
+_LEAST_HOPE = 0.01  # no arm is hoped to take a smaller share of the time
+_SHORT_OF = 0.9  # of what a round has room for
 _SHORTEST_S = 1e-6  # a statement below it is not worth a thought
 _EXPLAIN_S = 0.0015  # what asking for a plan is expected to cost, until it was seen
 _EXPLAIN_SHARE = 0.05  # of the time a statement took so far: what asking for its plan may cost
@@ -66,7 +68,8 @@ class PlanPolicy:
         self.barred: dict[str, str] = {}
         self._changes: dict[str, bool] = {}  # whether an arm changes a plan of a fingerprint and a shape
         self.trials = self.wins = 0
-        self._round_s = self._saved_s = 0.0
+        self.round_s = self.saved_s = 0.0
+        """Seconds that every statement once takes under the server's own choice, and what is saved of them."""
         self.explain_s = _EXPLAIN_S
         """Seconds that asking for a plan takes here."""
         self._runs = 0
@@ -112,7 +115,7 @@ class PlanPolicy:
     def _affordable(self, key: str, unit: Unit) -> Trial | None:
         # What is worth most is saved up for: others may use what is left beside it.
         room_s = self.budget.room_s
-        is_out_of_reach = room_s <= RATIOS[0] * unit.incumbent_s
+        is_out_of_reach = room_s <= min(self._hopes(unit), default=RATIOS[0]) * unit.incumbent_s
         if unit.note is None or (is_out_of_reach and key in self._wanted) or not self._is_worth_it(unit):
             return None
         trial = self._next_trial(key, unit)
@@ -149,12 +152,17 @@ class PlanPolicy:
                 else:
                     yield arm
 
+    def _hopes(self, unit: Unit) -> tuple[float, ...]:
+        # Of a statement that makes up most of a round, what is hoped for is what the round has room for.
+        most = _SHORT_OF * (self.budget.limit_s - self.explain_s) / max(unit.incumbent_s, _SHORTEST_S)
+        return RATIOS if most >= RATIOS[0] else (most,) if most >= _LEAST_HOPE else ()
+
     def _trials(self, unit: Unit, arm: Arm) -> Iterator[Trial]:
         # The chance to end between where it was given up and the new limit, times what that saves, over the cost.
         chances = self.odds.chances(arm, self._case(unit))
         given_up_s = unit.censored.get(arm.name, 0.0)
         known = np.interp(given_up_s / unit.server_s, (0.0, *RATIOS), (0.0, *chances))
-        for ratio in RATIOS:
+        for ratio in self._hopes(unit):
             timeout_s = ratio * unit.incumbent_s
             cost_s = timeout_s + self.explain_s
             if timeout_s <= _FURTHER * given_up_s or cost_s > self.budget.limit_s:
@@ -311,8 +319,8 @@ class PlanPolicy:
                 self._forget(*self.units.popitem(last=False))
 
     def _count(self, unit: Unit, sign: float) -> None:
-        self._round_s += sign * unit.server_s
-        self._saved_s += sign * max(0.0, unit.saved_s)
+        self.round_s += sign * unit.server_s
+        self.saved_s += sign * max(0.0, unit.saved_s)
 
     def _forget(self, key: str, unit: Unit) -> None:
         self._count(unit, -1.0)
@@ -321,17 +329,7 @@ class PlanPolicy:
 
     def spend(self, time_s: float) -> None:
         """Count time that the application waited."""
-        self.budget.spend(time_s, round_s=self._round_s, saved_s=self._saved_s)
-
-    @property
-    def round_s(self) -> float:
-        """Seconds that every statement once takes under the server's own choice."""
-        return self._round_s
-
-    @property
-    def saved_s(self) -> float:
-        """Seconds that are saved of them by what is in force."""
-        return self._saved_s
+        self.budget.spend(time_s, round_s=self.round_s, saved_s=self.saved_s)
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
@@ -354,7 +352,7 @@ class PlanPolicy:
                 "wanted": self._wanted.state(),
                 "explain_s": self.explain_s,
                 "usual": self._usual,
-                "sums": [self._round_s, self._saved_s],
+                "sums": [self.round_s, self.saved_s],
             }
         )
 
@@ -391,7 +389,7 @@ class PlanPolicy:
         self.barred = {arm: str(why) for arm, why in state.mapping("barred").items()}
         self._rates = {key: float(str(rate)) for key, rate in state.mapping("rates").items()}
         self.trials, self.wins, self._runs = (int(str(one)) for one in state.listing("counts"))
-        self._round_s, self._saved_s = (float(str(one)) for one in state.listing("sums"))
+        self.round_s, self.saved_s = (float(str(one)) for one in state.listing("sums"))
 
 
 def _kind(unit: Unit, arm: Arm) -> str:
