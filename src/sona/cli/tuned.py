@@ -34,7 +34,8 @@ def _pass(one: PassResult) -> tuple[str, ...]:
     own = "-" if one.server_s is None else duration(one.server_s)
     ratio = "-" if one.ratio is None else f"{one.ratio:.2f}"
     name = str(one.number) if one.is_whole else f"{one.number}, interrupted after {len(one.runs):,}"
-    return name, duration(one.tuned_s), own, ratio, str(one.timeouts or "-"), str(one.errors or "-")
+    tuned_s = duration(one.tuned_s) if one.errors < len(one.runs) else "-"
+    return name, tuned_s, own, ratio, str(one.timeouts or "-"), str(one.errors or "-")
 
 
 def report(found: TunerReport, most: int) -> None:

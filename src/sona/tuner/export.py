@@ -136,14 +136,15 @@ def _role(role: str | None) -> str:
 
 
 def _words(one: Balance) -> str:
-    parts = [f"saves {duration(one.saved_s)} where it is faster, costs {duration(one.lost_s)} elsewhere"]
+    settings = ", ".join(f"{name}={value}" for name, value in one.settings.items())
+    parts = [f"saves {duration(one.saved_s)} where it is faster" if one.saved_s else "was faster nowhere"]
+    if one.lost_s:
+        parts.append(f"costs {'at least ' if one.open_count else ''}{duration(one.lost_s)} where it is slower")
     if one.open_count:
-        parts.append(f"more than that, as it was given up on {_statements(one.open_count, one.open_s)}")
+        parts.append(f"was given up on {_statements(one.open_count, one.open_s)}: what it costs there, nobody knows")
     if one.unknown_count:
-        parts.append(f"never tried on {_statements(one.unknown_count, one.unknown_s)}")
-    return _comment(f"{one.arm} ({', '.join(f'{name}={value}' for name, value in one.settings.items())}): ") + _comment(
-        "; ".join(parts)
-    )
+        parts.append(f"was never tried on {_statements(one.unknown_count, one.unknown_s)}")
+    return _comment(f"{one.arm} ({settings}): {'; '.join(parts)}")
 
 
 def _statements(count: int, time_s: float) -> str:

@@ -83,7 +83,7 @@ class TunerReport:
         queries: Statements run, tuned or left alone.
         total_s: Seconds that the application waited for them.
         saved_s: Seconds that it would have waited longer under the server's own choices, as far as that is known;
-            what trials cost is taken off.
+            what trying cost is taken off.
         explored_s: Seconds that trying settings cost, asking for plans included; not of searches.
         explored_share: The same, as a share of the time of the statements that it was tried on, or may be.
         exploration_limit: The most that this share may be.
@@ -120,7 +120,7 @@ class TunerReport:
     def verdict(self) -> str:
         """What was found in sum, in a sentence."""
         if not self.queries:
-            return "No evidence yet: no query was run."
+            return "No evidence yet: no query came to its end."
         if not self.is_tried:
             return f"No evidence yet: {self.queries:,} queries took {duration(self.total_s)}, and nothing was tried."
         would = self.total_s + self.saved_s
@@ -259,12 +259,18 @@ def _searches_in_words(searches: Sequence[SearchPattern]) -> str:
         arms[one.arm.name] += one.searches
     if not count:
         return "no evidence yet: it was not searched for yet"
-    recall, own = (
-        sum(one.searches * value for one, value in zip(searches, values, strict=True)) / count
-        for values in ([one.recall for one in searches], [one.own_recall for one in searches])
-    )
+    recall = sum(one.searches * one.recall for one in searches) / count
+    own = sum(one.searches * one.own_recall for one in searches) / count
     ways = ", ".join(f"“{arm}” for {share / count:.0%}" for arm, share in arms.most_common() if share)
-    return f"recall {recall:.3f} is believed of what is chosen, {own:.3f} of the server's own; chosen: {ways}"
+    known = f"recall {recall:.3f} is believed of what is chosen, {own:.3f} of the server's own{_too_few(searches)}"
+    return f"{known}; chosen: {ways}"
+
+
+def _too_few(searches: Sequence[SearchPattern]) -> str:
+    known = [one for one in searches if not math.isnan(one.own_short)]
+    count = sum(one.searches for one in known)
+    short = sum(one.searches * one.own_short for one in known) / count if count else 0.0
+    return f", which returns too few rows for {short:.0%}" if short > 0.0 else ""
 
 
 def _in_words(finding: Finding, found: Sequence[StatementReport], count: int) -> str:
