@@ -24,9 +24,9 @@ class TestKey:
         with pytest.raises(InvalidValue):
             SearchKey("nearest", **wrong)
 
-    def test_sizes_stand_together_within_a_factor_of_four(self):
+    def test_sizes_stand_together_within_a_factor_of_two(self):
         sizes = [SearchKey("q", size=size).kind.size for size in (0, 1, 3, 4, 15, 16, 100_000)]
-        assert sizes == [0, 0, 0, 1, 1, 2, 8]
+        assert sizes == [0, 0, 1, 2, 3, 4, 16]
 
     def test_fits_stand_together_within_a_factor_of_two_and_ends_are_open(self):
         fits = [SearchKey("q", fit=fit).kind.fit for fit in (-40.0, -2.6, -2.4, 0.2, 3.9, 99.0)]

@@ -142,7 +142,7 @@ class TestLearned:
             if pattern.arm not in (OWN, EXACT):
                 assert pattern.recall_low >= TARGET
                 assert pattern.checks > 0
-        worst = [pattern for pattern in patterns if pattern.fit < -6 and pattern.searches > 50]
+        worst = [pattern for pattern in patterns if pattern.fit < -6 and pattern.searches > 20]
         assert worst
         assert all(pattern.arm == EXACT and pattern.own_recall < 0.3 for pattern in worst)
 

@@ -92,9 +92,9 @@ class VectorConfig:
     check_share: float = 0.01
     open_share: float = 0.1
     first_checks: int = 8
-    rival_checks: int = 24
+    rival_checks: int = 64
     new_checks: int = 64
-    confidence: float = 0.95
+    confidence: float = 0.9
     half_life: float = 100.0
     window: int = 1024
     keep_margin: float = 0.05

@@ -1,9 +1,10 @@
 """What is believed of each arm for one kind of search, from checks of it and of its neighbours.
 
 The checks of a statement are told apart by how near they are: another fit; a fit next to this one; this fit but
-another size; this size too but another filter value; this very value. The belief goes through these in turn. Each
-step widens it by how much the mean may change from there to here, and then the checks that stand there narrow it. So
-a value that was never seen has the belief of its size and fit, and one that was seen often has its own.
+another size; a size next to this one; this size but another filter value; this very value. The belief goes through
+these in turn. Each step widens it by how much the mean may change from there to here, and then the checks that stand
+there narrow it. So a value that was never seen has the belief of its size and fit, and one that was seen often has
+its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sona.tuner.search_checks import UNKNOWN, CheckLog, Kind
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
-_NOISE_WEIGHT = 3.0  # checks
+_NOISE_WEIGHT = 4.0  # checks
 _LATEST = 256  # checks looked at, at each nearness
 _RECENT = 6.0  # half-life, in checks, of what is looked at for a fall
 
@@ -33,9 +34,9 @@ class _Prior:
     noise: float
 
 
-_RECALL = _Prior(0.5, 1.0, (0.0, 0.2, 0.05, 0.03, 0.01), 0.03)
-_RECALL_BLIND = _Prior(0.5, 1.0, (0.0, 0.3, 0.1, 0.2, 0.2), 0.03)  # where the fit is not known
-_TIME = _Prior(0.0, 100.0, (0.0, 0.7, 0.3, 0.7, 0.1), 0.1)  # of ln seconds
+_RECALL = _Prior(0.5, 1.0, (0.0, 0.2, 0.05, 0.03, 0.03, 0.01), 0.04)
+_RECALL_BLIND = _Prior(0.5, 1.0, (0.0, 0.3, 0.1, 0.2, 0.1, 0.2), 0.04)  # where the fit is not known
+_TIME = _Prior(0.0, 100.0, (0.0, 0.7, 0.3, 0.7, 0.4, 0.1), 0.1)  # of ln seconds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +76,7 @@ def believe(log: CheckLog, kind: Kind, half_life: float) -> Belief:
     mean, deviation = _filtered(np.hstack([log.recalls, log.times]), rings, (prior, _TIME), half_life)
     recall, times = np.split(mean, 2)
     recall[-1], deviation[len(recall) - 1] = 1.0, 0.0
-    alike = log.recalls[rings[3] | rings[4] if kind.fit == UNKNOWN else rings[2] | rings[3] | rings[4]]
+    alike = log.recalls[(log.fits == kind.fit) & ((log.sizes == kind.size) | (kind.fit != UNKNOWN))]
     checks = (~np.isnan(alike)).sum(0).astype(np.float64)
     recent, error = _recent_mean(alike[-_LATEST:], np.full(len(recall), prior.noise), _RECENT)
     return Belief(
@@ -90,8 +91,9 @@ def believe(log: CheckLog, kind: Kind, half_life: float) -> Belief:
 
 def _rings(log: CheckLog, kind: Kind) -> tuple[Mask, ...]:
     away = np.abs(log.fits - kind.fit)
-    fit, size, value = away == 0, log.sizes == kind.size, log.values == kind.value
-    return away > 1, away == 1, fit & ~size, fit & size & ~value, fit & size & value
+    fit, value, larger = away == 0, log.values == kind.value, np.abs(log.sizes - kind.size)
+    sizes = fit & (larger > 1), fit & (larger == 1)
+    return away > 1, away == 1, *sizes, fit & (larger == 0) & ~value, fit & (larger == 0) & value
 
 
 def _filtered(

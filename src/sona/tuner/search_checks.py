@@ -56,8 +56,8 @@ class SearchKey:
 
     @property
     def kind(self) -> Kind:
-        """The searches it stands with: sizes within a factor of 4, fits within one of 2, its own values."""
-        size = UNKNOWN if self.size is None else math.floor(math.log2(max(self.size, 1.0)) / 2.0)
+        """The searches it stands with: sizes and fits within a factor of 2, and its own values."""
+        size = UNKNOWN if self.size is None else math.floor(math.log2(max(self.size, 1.0)))
         fit = UNKNOWN if self.fit is None else min(max(round(self.fit), _FITS[0]), _FITS[1])
         value = int.from_bytes(hashlib.blake2b(self.filter_key.encode(), digest_size=8).digest(), "big") >> 1
         return Kind(fit, size, value)
@@ -69,7 +69,7 @@ class Kind:
 
     Args:
         fit: Whole doublings of `SearchKey.fit`, from -12 to 4, or `UNKNOWN`.
-        size: Whole fourfoldings of the rows that pass the filter, or `UNKNOWN`.
+        size: Whole doublings of the rows that pass the filter, or `UNKNOWN`.
         value: The filter's values, as a number.
     """
 

@@ -59,7 +59,7 @@ def pattern(
     known = shorts[~np.isnan(shorts)]
     return SearchPattern(
         fingerprint,
-        None if kind.size == UNKNOWN else 4**kind.size,
+        None if kind.size == UNKNOWN else 2**kind.size,
         None if kind.fit == UNKNOWN else kind.fit,
         arms[place],
         verdict.reason,
