@@ -64,7 +64,7 @@ class Sizes:
     unfiltered_held_out: int
 
 
-FULL, QUICK = Sizes(4000, 500, 3000, 150), Sizes(150, 40, 60, 20)
+FULL, QUICK = Sizes(4000, 400, 3000, 150), Sizes(150, 40, 60, 20)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class _Prior:
     noise: float
 
 
-_RECALL = _Prior(0.5, 1.0, (0.0, 0.2, 0.05, 0.03, 0.03, 0.01), 0.04)
+_RECALL = _Prior(0.5, 1.0, (0.0, 0.4, 0.05, 0.03, 0.03, 0.01), 0.04)
 _RECALL_BLIND = _Prior(0.5, 1.0, (0.0, 0.3, 0.1, 0.2, 0.1, 0.2), 0.04)  # where the fit is not known
 _TIME = _Prior(0.0, 100.0, (0.0, 0.7, 0.3, 0.7, 0.4, 0.1), 0.1)  # of ln seconds
 
