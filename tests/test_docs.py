@@ -45,7 +45,15 @@ def run(command, folder, **options):
 # -- the command line ----------------------------------------------------------------------------------------------
 
 
-COMMANDS = typer.main.get_command(app).commands
+def commands(group, before=""):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
 
 
 def test_every_command_has_a_section_and_every_section_a_command():
