@@ -20,7 +20,18 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("psycopg", "postgres", "tuning a server") from error
 
-__all__ = ["Borrowed", "Connection", "Cursor", "Row", "ask", "is_idle", "plain_kind", "psycopg"]
+__all__ = [
+    "Borrowed",
+    "Connection",
+    "Cursor",
+    "Row",
+    "ask",
+    "is_idle",
+    "is_not_taken",
+    "is_of_others",
+    "plain_kind",
+    "psycopg",
+]
 
 Row = tuple[object, ...]
 Connection = psycopg.Connection[Row]
@@ -28,6 +39,8 @@ Cursor = psycopg.Cursor[Row]
 
 _LONGEST_MS = 2_147_483_647
 _UNDO = "ROLLBACK TO SAVEPOINT sona_tuner; RELEASE SAVEPOINT sona_tuner"
+_NOT_TAKEN = frozenset({"22023", "42501", "42602", "42704", "55P02"})  # SQLSTATEs
+_OF_OTHERS = ("40", "55")  # classes of SQLSTATEs
 _TRIES = 3  # to undo: the limit of the statement may still hold, and end what undoes it
 # The application's own limit stays in force where it is the shorter one. Returns the one in force, in seconds.
 _LIMIT = """SELECT extract(epoch FROM CASE WHEN given = interval '0' OR given >= interval '{0} ms'
@@ -74,6 +87,16 @@ def plain_kind(kind: type[Cursor]) -> type[Cursor]:
 def is_idle(connection: Connection) -> bool:
     """Return True when no transaction is open."""
     return connection.info.transaction_status == TransactionStatus.IDLE
+
+
+def is_not_taken(error: Exception) -> bool:
+    """Return True when the server does not take a setting, whoever runs what."""
+    return isinstance(error, psycopg.Error) and error.sqlstate in _NOT_TAKEN
+
+
+def is_of_others(error: psycopg.Error) -> bool:
+    """Return True when an error comes from what other transactions do, whatever the plan."""
+    return (error.sqlstate or "").startswith(_OF_OTHERS)
 
 
 class Borrowed:

@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 
 from sona.errors import SonaError
-from sona.tuner.borrow import Borrowed, Connection, Row, ask, is_idle, psycopg
+from sona.tuner.borrow import Borrowed, Connection, Row, ask, is_idle, is_not_taken, is_of_others, psycopg
 from sona.tuner.requests import Request, Run
 from sona.tuner.rewrite import Rewrite
 from sona.tuner.search_arms import EXACT, OWN, SearchArm
@@ -82,15 +82,27 @@ class SearchSession:
         if not arm.params.is_default:
             borrowed = Borrowed(self._connection, arm.params.settings)
             try:
-                with borrowed:
+                with borrowed, self._judging(borrowed):
                     run(prepare=False)
                 return arm
-            except psycopg.Error:
-                if self._connection.closed or borrowed.is_set:
+            except psycopg.Error as error:
+                if borrowed.keeps_failure or not (borrowed.is_set or is_not_taken(error)):
                     raise
-                self._memory.withdraw(arm)
+                if not borrowed.is_set:
+                    self._memory.withdraw(arm)
         run(prepare=None)
         return OWN
+
+    @contextlib.contextmanager
+    def _judging(self, borrowed: Borrowed) -> Iterator[None]:
+        # What the application would have met without a tuner leaves its transaction as it would have.
+        borrowed.keeps_failure = True
+        try:
+            yield
+        except psycopg.Error as error:
+            is_cancelled = isinstance(error, psycopg.errors.QueryCanceled)
+            borrowed.keeps_failure = is_cancelled or self._connection.closed or is_of_others(error)
+            raise
 
     # -- what a search is known by -------------------------------------------------------------------------------------
 

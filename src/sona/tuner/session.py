@@ -12,7 +12,17 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from sona.errors import PlanError
-from sona.tuner.borrow import Borrowed, Connection, Cursor, ask, is_idle, plain_kind, psycopg
+from sona.tuner.borrow import (
+    Borrowed,
+    Connection,
+    Cursor,
+    ask,
+    is_idle,
+    is_not_taken,
+    is_of_others,
+    plain_kind,
+    psycopg,
+)
 from sona.tuner.facts import refusal_of
 from sona.tuner.plan import Document, NeuralDagPlan
 from sona.tuner.plan_policy import Choice, Purpose
@@ -25,8 +35,6 @@ if TYPE_CHECKING:
 
 _PLANS_AT_ONCE = 6  # plans asked for before one statement
 _CANCELLED = 0.9  # of the limit: a statement cancelled earlier was not cancelled by it
-_NOT_TAKEN = frozenset({"22023", "42501", "42602", "42704", "55P02"})  # SQLSTATEs: the server does not take a setting
-_OF_OTHERS = ("40", "55")  # classes of SQLSTATEs: what other transactions do, whatever the plan
 _XACT_ID_VERSION = 130_000  # of the server: tells whether a transaction has written
 
 
@@ -149,14 +157,13 @@ class Session:
         if isinstance(error, psycopg.errors.QueryCanceled):
             return borrowed.limit_s is None or not 0.0 < _CANCELLED * borrowed.limit_s <= time_s
         if isinstance(error, psycopg.Error):
-            return self._connection.closed or (error.sqlstate or "").startswith(_OF_OTHERS)
+            return self._connection.closed or is_of_others(error)
         return not isinstance(error, PlanError)
 
     def _refuse(
         self, request: Request, choice: Choice, borrowed: Borrowed, error: psycopg.Error | PlanError, *, cost_s: float
     ) -> None:
-        is_setting = isinstance(error, psycopg.Error) and error.sqlstate in _NOT_TAKEN
-        if self._connection.closed or borrowed.keeps_failure or (not borrowed.is_set and not is_setting):
+        if self._connection.closed or borrowed.keeps_failure or not (borrowed.is_set or is_not_taken(error)):
             raise error
         self._tuner.refuse(request, choice.arm, str(error), everywhere=not borrowed.is_set, cost_s=cost_s)
 
