@@ -23,7 +23,19 @@ def workload(found: WorkloadResult) -> None:
     for one in shown:
         rows.add_row(*(("...", "", "", "", "", "") if one is None else _pass(one)))
     print_table(rows)
+    if found.compared_s is not None:
+        say(measured(*found.compared_s, count=len(found.passes)))
     say(*(f"{printable(name)} failed: {excerpt(error)}" for name, error in found.failures().items()))
+
+
+def measured(tuned_s: float, server_s: float, *, count: int) -> str:
+    """Return in words what passes took both ways.
+
+    >>> measured(3.0, 4.0, count=2)
+    'Measured in 2 passes: 3.00 s tuned, trying included, and 4.00 s as the server chooses; 0.75 of it.'
+    """
+    both = f"{duration(tuned_s)} tuned, trying included, and {duration(server_s)} as the server chooses"
+    return f"Measured in {counted(count, 'pass', 'passes')}: {both}; {tuned_s / server_s:.2f} of it."
 
 
 def _last(found: WorkloadResult) -> tuple[PassResult, ...]:

@@ -7,7 +7,7 @@ from html import escape
 
 from sona.cli.findings import when
 from sona.cli.report_parts import document, table, tile
-from sona.cli.tuned import settings
+from sona.cli.tuned import measured, settings
 from sona.cli.tuning_chart import pass_chart
 from sona.cli.tuning_passes import PassTime
 from sona.tuner.report import Finding, PatternReport, StatementReport, TunerReport, duration, times
@@ -85,8 +85,11 @@ def _tiles(found: TunerReport, searches: Sequence[SearchPattern]) -> str:
 
 
 def _chart(passes: Sequence[PassTime]) -> str:
-    is_compared = any(one.server_s is not None for one in passes)
-    beside = " Each query ran both ways in turn." if is_compared else " Run with --compare to see the server's own."
+    both = [(one.tuned_s, one.server_s) for one in passes if one.server_s]
+    beside = " Run with --compare to see the server's own."
+    if both:
+        sums = measured(sum(pair[0] for pair in both), sum(pair[1] for pair in both), count=len(both))
+        beside = f" Each query ran both ways in turn. <b>{sums}</b>"
     failed = sum(one.errors for one in passes)
     without = f" {failed:,} runs failed and are left out." if failed else ""
     return (

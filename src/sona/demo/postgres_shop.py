@@ -13,7 +13,7 @@ from sona.tuner.workload import WorkloadQuery
 
 _SHARE = "((hashint8extended({0}, {1}) & 1048575) / 1048576.0)::double precision"  # of a row, the same on every run
 
-_CUSTOMERS, _PRODUCTS, _ORDERS, _ITEMS, _VISITS = 12_000, 2_500, 60_000, 180_000, 30_000
+_CUSTOMERS, _PRODUCTS, _ORDERS, _ITEMS, _VISITS = 20_000, 2_500, 100_000, 150_000, 60_000
 
 
 def _skewed(row: str, salt: int, most: int, power: int) -> str:

@@ -119,6 +119,13 @@ class WorkloadResult:
         return max((one.ratio for one in self.passes if one.is_whole and one.ratio is not None), default=None)
 
     @property
+    def compared_s(self) -> tuple[float, float] | None:
+        """Seconds of all passes, tuned and as the server chooses; None when nothing was compared."""
+        compared = [(one.tuned_s, one.server_s) for one in self.passes if one.server_s is not None]
+        tuned_s, server_s = sum(pair[0] for pair in compared), sum(pair[1] for pair in compared)
+        return (tuned_s, server_s) if server_s > 0.0 else None
+
+    @property
     def errors(self) -> int:
         """Runs that failed, in all passes."""
         return sum(one.errors for one in self.passes)

@@ -234,7 +234,7 @@ def _faster(unit: Unit) -> str:
 def _given_up(unit: Unit) -> str:
     reasons = ("slower than the server's own choice", "took much longer than the server's own choice")
     last = [f"“{arm}” {_is(why)}" for arm, why in unit.closed.items() if why in reasons]
-    what = "; ".join(last) or "what was in force could not be used"
+    what = "; ".join(last) or "what was in force was given up"
     return f"{what}; the server's own is in force again{_in_all(unit.rollbacks)}"
 
 
