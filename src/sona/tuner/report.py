@@ -183,11 +183,11 @@ def read_report(
     return TunerReport(
         queries=ledger.queries_processed,
         total_s=ledger.total_s,
-        saved_s=sum(account.saved_s for account in accounts.values()),
+        saved_s=sum((account.saved_s for account in accounts.values()), 0.0),
         explored_s=budget.explored_s,
         explored_share=budget.explored_s / budget.spent_s if budget.spent_s > 0.0 else 0.0,
         exploration_limit=plans.config.exploration_share,
-        checked_s=sum(accounts[name].explored_s for name in accounts if name in searched),
+        checked_s=sum((accounts[name].explored_s for name in accounts if name in searched), 0.0),
         trials=plans.trials,
         wins=plans.wins,
         rollbacks=sum(one.rollbacks for one in known),
