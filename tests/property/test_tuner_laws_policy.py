@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from sona.config.tuner import DagConfig, TunerConfig
 from sona.state import digest
 from sona.tuner.arms import SERVER, Arm
+from sona.tuner.budget import Budget
 from sona.tuner.execution import ExecutionParams
+from sona.tuner.family_policy import FamilyPolicy
 from sona.tuner.odds import RATIOS, ArmOdds, Case
-from sona.tuner.plan_policy import PlanPolicy, Purpose
+from sona.tuner.plan_policy import Choice, PlanPolicy, Purpose
 from sona.tuner.unit import PlanNote
 
 WIDTH = 16
@@ -272,6 +274,29 @@ def test_what_was_given_up_never_raises_a_chance_and_what_won_never_lowers_one(o
         chances = odds.chances(ARMS[0], one)
         assert (chances >= old - 1e-6).all()
         assert (chances[:-1] <= chances[1:] + 1e-6).all()
+
+
+@given(gain=st.floats(0.01, 0.9), share=st.sampled_from([0.02, 0.05, 0.3]), seed=st.integers(0, 99))
+@settings(max_examples=20)
+def test_statements_whose_values_never_come_again_cost_no_more_to_learn(gain, share, seed):
+    rng, budget = np.random.default_rng(seed), Budget(share)
+    families, longest_s = FamilyPolicy(config(share), budget, ARMS[:1]), 0.0
+    for number in range(600):
+        key = f"q{number}"
+        choice = families.choose("f") if families.is_open("f", key) else Choice(SERVER, Purpose.SERVER)
+        families.meet("f", key)
+        time_s = (1.0 if choice.arm is SERVER else gain) * float(np.exp(0.1 * rng.normal()))
+        longest_s = max(longest_s, time_s)
+        if choice.timeout_s is not None and time_s > choice.timeout_s:
+            families.abandon("f", choice, choice.timeout_s)
+            budget.spend(choice.timeout_s, round_s=1.0, saved_s=0.0)
+        else:
+            families.finish("f", choice, time_s)
+            budget.spend(time_s, round_s=1.0, saved_s=0.0)
+        if families.wants_plan("f", EXPLAIN_S):
+            families.describe("f", ("Nested Loop",))
+        assert budget.explored_s <= share * budget.spent_s + 0.5 * longest_s
+    assert gain > 0.7 or families.families["f"].incumbent == "a"
 
 
 def test_a_statement_that_never_comes_again_does_not_stop_the_others():

@@ -2,7 +2,7 @@
 
 One run says little here, because values differ in what they cost. So an arm is put in force only when its times are
 lower than those of the server's own choice by Welch's test on their logarithms, and one run in sixteen goes on being
-the server's own.
+the server's own, as far as trying may cost so much.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LEAST = 4  # runs of an arm before it may be put in force
 _MOST = 12  # runs of an arm that shows nothing
 _P_VALUE = 0.02
 _CANCELLED = 2  # runs given up before an arm is closed
-CONTROL = 16  # one run in so many stays the server's own
+CONTROL = 16  # one run in so many stays the server's own, where that can be afforded
 
 
 @dataclass(slots=True)

@@ -58,8 +58,10 @@ class FamilyPolicy:
         family = self._family(fingerprint)
         if (trial := self._trial(family, barred)) is not None:
             return trial
-        if family.incumbent != SERVER.name and family.count % CONTROL == 0:
-            return Choice(SERVER, Purpose.CHECK, None, family.typical_s(family.incumbent))
+        expected_s = family.typical_s(family.incumbent)
+        is_affordable = family.longest_s - expected_s <= self._budget.balance_s
+        if family.incumbent != SERVER.name and family.count % CONTROL == 0 and is_affordable:
+            return Choice(SERVER, Purpose.CHECK, None, expected_s)
         return self.in_force(fingerprint)
 
     def in_force(self, fingerprint: str) -> Choice:
