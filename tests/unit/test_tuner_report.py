@@ -272,7 +272,7 @@ def test_a_search_says_what_recall_is_believed_of_what_is_chosen():
     (pattern,) = read_report(PlanPolicy(), ledger, [SEARCH, other]).patterns
     assert pattern.searches == (SEARCH, other)
     assert pattern.verdict == (
-        "for filter values not seen yet, recall 0.975 is believed, 0.525 of the server's own choice, "
+        "for values not seen yet, recall 0.975 is believed, 0.525 of the server's own choice, "
         "which returns too few rows for 50%; chosen: “exact” for 75%, “default” for 25%"
     )
 

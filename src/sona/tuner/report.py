@@ -263,7 +263,7 @@ def _searches_in_words(searches: Sequence[SearchPattern]) -> str:
     own = sum(one.searches * one.own_recall for one in searches) / count
     ways = ", ".join(f"“{arm}” for {share / count:.0%}" for arm, share in arms.most_common() if share)
     known = f"recall {recall:.3f} is believed, {own:.3f} of the server's own choice{_too_few(searches)}"
-    return f"for filter values not seen yet, {known}; chosen: {ways}"
+    return f"for values not seen yet, {known}; chosen: {ways}"
 
 
 def _too_few(searches: Sequence[SearchPattern]) -> str:
