@@ -8,7 +8,7 @@ from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
-from tuner_trials import NO_HASH, events, plainly, psycopg, settings_of, urgent
+from tuner_trials import NO_HASH, events, has_read_all_plans, plainly, psycopg, settings_of, urgent
 
 from sona.config.tuner import TunerConfig
 from sona.errors import InvalidValue
@@ -94,7 +94,7 @@ def test_placeholders_of_the_server_itself(pair):
     for _ in range(60):
         assert tuned.execute(question, [20_000]).fetchone() == (2000,)
     (unit,) = tuner._plans.units.values()
-    assert unit.note is not None
+    assert has_read_all_plans(tuner)
     assert not tuner._ledger.refusal(unit.fingerprint)
 
 
@@ -168,7 +168,7 @@ def test_any_encoding_of_the_client(pair, encoding):
     for asked in (query, query.encode(encoding)):
         for _ in range(12):
             assert tuned.execute(asked).fetchone() == (word, 100_000)
-    assert all(unit.note is not None for unit in tuner._plans.units.values())
+    assert has_read_all_plans(tuner)
     assert not any(account.refusal for account in tuner._ledger.accounts().values())
 
 
@@ -179,7 +179,7 @@ def test_json_is_read_however_the_application_reads_its_own(pair):
     for _ in range(12):
         found = tuned.execute("""SELECT '{"a": 1}'::json, count(*) FROM generate_series(1, 100000)""").fetchone()
         assert found == ("unread", 100_000)
-    assert [unit.note is None for unit in tuner._plans.units.values()] == [False]
+    assert has_read_all_plans(tuner)
 
 
 def test_read_only_and_strictly_isolated_transactions(pair):

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from tuner_trials import NO_HASH, events, plainly, psycopg, setting, settings_of, urgent
+from tuner_trials import NO_HASH, events, has_read_all_plans, plainly, psycopg, setting, settings_of, urgent
 
 from sona.config.tuner import TunerConfig
 from sona.tuner import EmbeddedServer, Tuner, attach
@@ -313,7 +313,7 @@ def test_a_plan_that_cannot_be_had_now_is_asked_for_another_time(connection, mon
         connection.execute(TICKS)
     assert not fails
     assert next(iter(tuner._ledger.accounts().values())).refusal is None
-    assert [unit.note is None for unit in tuner._plans.units.values()] == [False]
+    assert has_read_all_plans(tuner)
 
 
 def test_what_was_set_is_unset_even_if_its_undoing_is_ended_too(connection):

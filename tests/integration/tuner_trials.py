@@ -81,6 +81,11 @@ def plainly(connection, sql, params=None, **how):
     return cursor.execute(sql, params, **how).fetchall()
 
 
+def has_read_all_plans(tuner: Tuner) -> bool:
+    """Whether the plan of every statement was read, be it forgotten since because the statement's time has changed."""
+    return len(tuner._plans.units) > 0 and set(tuner._plans._rates) == set(tuner._plans.units)
+
+
 def settings_of(connection) -> list[tuple[str, str]]:
     """Every setting in force on a connection."""
     return plainly(connection, SETTINGS)
