@@ -29,7 +29,7 @@ def units(draw):
     times = draw(st.dictionaries(st.sampled_from(NAMES), st.lists(SECONDS, min_size=1, max_size=4), max_size=5))
     own = draw(st.lists(SECONDS, max_size=4))
     made = {name: Times(recent, len(recent)) for name, recent in (times | ({SERVER.name: own} if own else {})).items()}
-    unit = Unit("f", sum(one.count for one in made.values()), made)
+    unit = Unit("f", count=sum(one.count for one in made.values()), times=made)
     unit.incumbent = draw(st.sampled_from([SERVER.name, *times]))
     unit.closed = draw(st.dictionaries(st.sampled_from(NAMES), OUTCOMES, max_size=6))
     unit.censored = draw(st.dictionaries(st.sampled_from(NAMES), SECONDS, max_size=4))

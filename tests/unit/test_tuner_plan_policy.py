@@ -287,7 +287,7 @@ def test_it_comes_back_bit_for_bit():
         {"sums": ["x", "y"]},
         {"wanted": State({"wants": [["q", 1, 1, "unheard of", 1.0, 1.0, 1.0]], "best": "q"})},
     ],
-    ids=str,
+    ids=lambda damage: next(iter(damage)),
 )
 def test_damage_is_refused(damage):
     values = {**dict(full().state().items()), **damage}

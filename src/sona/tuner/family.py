@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Self, cast
 
 import numpy as np
@@ -30,7 +29,6 @@ _CANCELLED = 2  # runs given up before an arm is closed
 CONTROL = 16  # one run in so many stays the server's own, where that can be afforded
 
 
-@dataclass(slots=True)
 class Family:
     """What is known of statements of one fingerprint and one kind of plan.
 
@@ -46,15 +44,26 @@ class Family:
         kinds: Kinds of operators in the server's own plan; None until it was asked for.
     """
 
-    fresh: int = 0
-    repeats: int = 0
-    logs: dict[str, list[float]] = field(default_factory=dict)
-    cancelled: dict[str, int] = field(default_factory=dict)
-    closed: dict[str, str] = field(default_factory=dict)
-    incumbent: str = SERVER.name
-    count: int = 0
-    rollbacks: int = 0
-    kinds: list[str] | None = None
+    __slots__ = ("cancelled", "closed", "count", "fresh", "incumbent", "kinds", "logs", "repeats", "rollbacks")
+
+    def __init__(
+        self,
+        *,
+        fresh: int = 0,
+        repeats: int = 0,
+        logs: Mapping[str, Sequence[float]] | None = None,
+        cancelled: Mapping[str, int] | None = None,
+        closed: Mapping[str, str] | None = None,
+        incumbent: str = SERVER.name,
+        count: int = 0,
+        rollbacks: int = 0,
+        kinds: Sequence[str] | None = None,
+    ) -> None:
+        """Begin; a new family knows nothing."""
+        self.fresh, self.repeats, self.count, self.rollbacks = fresh, repeats, count, rollbacks
+        self.logs = {arm: list(times) for arm, times in (logs or {}).items()}
+        self.cancelled, self.closed = dict(cancelled or {}), dict(closed or {})
+        self.incumbent, self.kinds = incumbent, None if kinds is None else list(kinds)
 
     @property
     def is_open(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from typing import Self, cast
 
 from sona.errors import StoreError
@@ -13,7 +12,6 @@ from sona.state import Plain, State
 _LONGEST = 2000  # characters of a statement that are kept
 
 
-@dataclass(slots=True)
 class Account:
     """What one pattern cost.
 
@@ -27,13 +25,26 @@ class Account:
         problem: Why no index can serve its search, and the cure; None when one can, or it is no search.
     """
 
-    sql: str
-    count: int = 0
-    total_s: float = 0.0
-    saved_s: float = 0.0
-    explored_s: float = 0.0
-    refusal: str | None = None
-    problem: str | None = None
+    __slots__ = ("count", "explored_s", "problem", "refusal", "saved_s", "sql", "total_s")
+
+    def __init__(
+        self,
+        sql: str,
+        *,
+        count: int = 0,
+        total_s: float = 0.0,
+        saved_s: float = 0.0,
+        explored_s: float = 0.0,
+        refusal: str | None = None,
+        problem: str | None = None,
+    ) -> None:
+        """Open an account; a new one has cost nothing."""
+        self.sql, self.count, self.refusal, self.problem = sql, count, refusal, problem
+        self.total_s, self.saved_s, self.explored_s = total_s, saved_s, explored_s
+
+    def plain(self) -> dict[str, Plain]:
+        """Return everything as plain values."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class Ledger:
@@ -84,7 +95,7 @@ class Ledger:
         return State(
             {
                 "fingerprints": list(self._accounts),
-                "accounts": [asdict(account) for account in self._accounts.values()],
+                "accounts": [account.plain() for account in self._accounts.values()],
                 "queries_processed": self.queries_processed,
                 "total_s": self.total_s,
             }
@@ -108,16 +119,16 @@ class Ledger:
 
 
 def _checked(account: Account) -> Account:
-    for one in fields(account):
-        value, kinds = getattr(account, one.name), _KINDS[str(one.type)]
+    for name, kinds in _KINDS.items():
+        value = getattr(account, name)
         if not isinstance(value, kinds) or isinstance(value, bool):
-            raise TypeError(one.name)
+            raise TypeError(name)
     return account
 
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (int, float),
-    "str | None": (str, type(None)),
+    "sql": (str,),
+    "count": (int,),
+    **dict.fromkeys(("total_s", "saved_s", "explored_s"), (int, float)),
+    **dict.fromkeys(("refusal", "problem"), (str, type(None))),
 }

@@ -7,7 +7,7 @@ does not change with the version of a parser.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from sona.tuner.tokens import Token, TokenKind
 from sona.tuner.values import Literal, Parameter, Value
@@ -24,7 +24,7 @@ from sona.tuner.vocabulary import (
 )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Piece:
     """One part of the normal form: a word, or a place that `values` fill."""
 
@@ -42,7 +42,7 @@ class _Group:
     in_by: bool = False  # inside a list of GROUP BY or ORDER BY, where whole numbers are columns
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class NormalForm:
     """The pieces of a statement, values and the brackets around them reduced to places.
 
@@ -54,7 +54,7 @@ class NormalForm:
     ['1', '-2', "'x'"]
     """
 
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: tuple[Piece, ...] = ()
 
     @property
     def places(self) -> tuple[Piece, ...]:
@@ -143,7 +143,7 @@ class _Reader:
         while self.at < len(self.given):
             token = self.given[self.at]
             _READ[token.kind](self, token)
-        return NormalForm(self.pieces)
+        return NormalForm(tuple(self.pieces))
 
     # -- what stands around the current place ------------------------------------------------------------------
 
@@ -198,7 +198,7 @@ class _Reader:
         typed = self.take_type_name()
         self.place(Literal(text))
         if typed is not None:
-            self.pieces[-1].origin = typed.origin
+            self.pieces[-1] = replace(self.pieces[-1], origin=typed.origin)
             while typed.text == "interval" and self.at < len(self.given) and self.word_here() in UNITS:
                 self.at += 1
 
@@ -369,11 +369,11 @@ class _Reader:
         if first is None or not folds or not only_values:
             self.values_row = row if only_values else None
             return
-        places = [piece for piece in self.pieces[first[0] : first[1]] if piece.values]
+        places = [at for at in range(*first) if self.pieces[at].values]
         fresh = [piece for piece in inside if piece.values]
         if len(places) == len(fresh):
-            for piece, more in zip(places, fresh, strict=True):
-                piece.values += more.values
+            for at, more in zip(places, fresh, strict=True):
+                self.pieces[at] = replace(self.pieces[at], values=self.pieces[at].values + more.values)
             del self.pieces[group.opened - 1 :]
 
     def read_operator(self, token: Token) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from sona.tuner.search_checks import Doubles, Kind, Wholes
 _FIRST_SHARE, _FIRST_ALLOWED = 0.25, 96
 
 
-@dataclass(slots=True, eq=False)
 class Tally:
     """What searches of one size and fit have taken.
 
@@ -26,10 +24,11 @@ class Tally:
         failures: Checks that could not be finished.
     """
 
-    counts: Wholes
-    seconds: Doubles
-    early: int = 0
-    failures: int = 0
+    __slots__ = ("counts", "early", "failures", "seconds")
+
+    def __init__(self, counts: Wholes, seconds: Doubles, early: int = 0, failures: int = 0) -> None:
+        """Take over the counts."""
+        self.counts, self.seconds, self.early, self.failures = counts, seconds, early, failures
 
 
 class Ledger:

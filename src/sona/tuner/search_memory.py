@@ -47,8 +47,13 @@ class SearchMemory:
             self._book.set_target(request.fingerprint, target)
         return target
 
+    def is_surveyed(self, request: Request, values: str) -> bool:
+        """Return True when the rows that pass a filter were asked for, whatever came of it."""
+        with self._lock:
+            return self._book.is_surveyed(request.fingerprint, values)
+
     def surveyed(self, request: Request, values: str) -> Surveyed | None:
-        """Return what is known of the rows that pass a filter; None when they have to be asked for."""
+        """Return what is known of the rows that pass a filter; None when it is nothing."""
         with self._lock:
             return self._book.surveyed(request.fingerprint, values)
 

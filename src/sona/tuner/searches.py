@@ -54,10 +54,13 @@ class SearchBook:
         while len(self._targets) > self._capacity:
             self._targets.popitem(last=False)
 
+    def is_surveyed(self, fingerprint: str, values: str) -> bool:
+        """Return True when the rows that pass a filter were asked for, whatever came of it."""
+        return self._clock() < self._surveys.get((fingerprint, values), (0.0, None))[0]
+
     def surveyed(self, fingerprint: str, values: str) -> Surveyed | None:
-        """Return what is known of the rows that pass a filter; None when they have to be asked for."""
-        until, surveyed = self._surveys.get((fingerprint, values), (0.0, None))
-        return surveyed if self._clock() < until else None
+        """Return what is known of the rows that pass a filter; None when it is nothing."""
+        return self._surveys[fingerprint, values][1] if self.is_surveyed(fingerprint, values) else None
 
     def set_surveyed(self, fingerprint: str, values: str, surveyed: Surveyed | None) -> None:
         """Keep what is known of the rows that pass a filter."""

@@ -149,7 +149,7 @@ class SearchSession:
         self, request: Request, search: VectorSearch, target: Target, values: Sequence[object]
     ) -> Surveyed | None:
         known = self._memory.surveyed(request, repr(values))
-        if known is None and search.table is not None:
+        if search.table is not None and not self._memory.is_surveyed(request, repr(values)):
             survey = Survey(search.table, search.column, tuple(one.column for one in search.filters), target.rows)
             known = self._asked(survey, values)
             self._memory.set_surveyed(request, repr(values), known)
@@ -157,7 +157,7 @@ class SearchSession:
 
     def _asked(self, survey: Survey, values: Sequence[object]) -> Surveyed | None:
         try:
-            with Borrowed(self._connection):
+            with Borrowed(self._connection, timeout_s=self._config.check_timeout_s):
                 ((rows, mean, squares),) = ask(self._connection, survey.sql, [*values, *values])
             texts = [None if text is None else str(text) for text in (mean, squares)]
             return Surveyed.of(float(cast(float, rows)), *texts)

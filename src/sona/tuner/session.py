@@ -174,9 +174,16 @@ class Session:
             self._tuned(run, request, choice)
             return
         started = self._clock()
-        run(prepare=None)
-        self._tuner.finish(request, choice, self._clock() - started)
-        if self._tuner.wants_plan(request) and self._takes_turn():
+        try:
+            run(prepare=None)
+        except psycopg.errors.QueryCanceled:  # it takes at least so long, and is worth trying on
+            self._told(request, choice, self._clock() - started)
+            raise
+        self._told(request, choice, self._clock() - started)
+
+    def _told(self, request: Request, choice: Choice, time_s: float) -> None:
+        self._tuner.finish(request, choice, time_s)
+        if self._is_plain() and self._tuner.wants_plan(request) and self._takes_turn():
             self._describe(request)
 
     def _tuned(self, run: Run, request: Request, choice: Choice) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self, cast
 
 import numpy as np
@@ -57,7 +57,6 @@ class Times:
         self.typical_s = statistics.median(self.recent)
 
 
-@dataclass(slots=True)
 class Unit:
     """One statement with its values.
 
@@ -77,20 +76,47 @@ class Unit:
         first, last: Number of its first and its last run among those of all statements.
     """
 
-    fingerprint: str
-    count: int = 0
-    times: dict[str, Times] = field(default_factory=dict)
-    incumbent: str = SERVER.name
-    closed: dict[str, str] = field(default_factory=dict)
-    censored: dict[str, float] = field(default_factory=dict)
-    shapes: dict[str, str] = field(default_factory=dict)
-    note: PlanNote | None = None
-    strikes: int = 0
-    next_check: int = 0
-    rollbacks: int = 0
-    settled_s: float = 0.0
-    first: int = 0
-    last: int = 0
+    __slots__ = (
+        "censored",
+        "closed",
+        "count",
+        "fingerprint",
+        "first",
+        "incumbent",
+        "last",
+        "next_check",
+        "note",
+        "rollbacks",
+        "settled_s",
+        "shapes",
+        "strikes",
+        "times",
+    )
+
+    def __init__(
+        self,
+        fingerprint: str,
+        *,
+        count: int = 0,
+        times: Mapping[str, Times] | None = None,
+        incumbent: str = SERVER.name,
+        closed: Mapping[str, str] | None = None,
+        censored: Mapping[str, float] | None = None,
+        shapes: Mapping[str, str] | None = None,
+        note: PlanNote | None = None,
+        strikes: int = 0,
+        next_check: int = 0,
+        rollbacks: int = 0,
+        settled_s: float = 0.0,
+        first: int = 0,
+        last: int = 0,
+    ) -> None:
+        """Begin; a new unit knows nothing but its fingerprint."""
+        self.fingerprint, self.count, self.incumbent, self.note = fingerprint, count, incumbent, note
+        self.times, self.shapes = dict(times or {}), dict(shapes or {})
+        self.closed, self.censored = dict(closed or {}), dict(censored or {})
+        self.strikes, self.next_check, self.rollbacks = strikes, next_check, rollbacks
+        self.settled_s, self.first, self.last = settled_s, first, last
 
     def typical_s(self, arm: str) -> float:
         """Typical time under an arm, in seconds; 0 where it never ran."""
