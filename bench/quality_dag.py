@@ -26,12 +26,12 @@ import psycopg
 
 import servers
 from sona.config.tuner import DagConfig
-from sona.tuner import outcomes
-from sona.tuner.dag import DagSonaEngine
+from sona.tuner.dag import outcomes
+from sona.tuner.dag.engine import DagSonaEngine
+from sona.tuner.dag.quality import AgainstDefault, WeightedQuality
 from sona.tuner.embedded import EmbeddedServer
 from sona.tuner.execution import AttentionType, ExecutionMetrics, ExecutionParams
-from sona.tuner.plan import NeuralDagPlan
-from sona.tuner.quality import AgainstDefault, WeightedQuality
+from sona.tuner.plans.plan import NeuralDagPlan
 
 DATA = Path(os.environ.get("SONA_DATA", Path(__file__).parents[2] / "shared" / "data"))
 LIMIT_S, RUNS, WIDTH = 4.0, 3, 256

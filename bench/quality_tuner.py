@@ -30,8 +30,8 @@ import psycopg
 
 from servers import debian_database, queries
 from sona.config import TunerConfig
-from sona.tuner.arms import SERVER, Arm, plan_arms
 from sona.tuner.attachment import connect
+from sona.tuner.choosing.arms import SERVER, Arm, plan_arms
 from sona.tuner.embedded import EmbeddedServer
 from sona.tuner.tuner import Tuner
 

@@ -44,8 +44,8 @@ from servers import (
 )
 from sona.tuner.embedded import EmbeddedServer
 from sona.tuner.execution import ExecutionParams
-from sona.tuner.search_arms import SearchArm
-from sona.tuner.search_policy import SearchPolicy
+from sona.tuner.searches.arms import SearchArm
+from sona.tuner.searches.policy import SearchPolicy
 
 DATA = Path(os.environ.get("SONA_DATA", "../shared/data"))
 TARGET = 0.95

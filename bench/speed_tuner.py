@@ -23,13 +23,13 @@ import numpy as np
 import psycopg
 
 from sona.config import TunerConfig
-from sona.tuner.arms import plan_arms
 from sona.tuner.attachment import connect
-from sona.tuner.dag import DagSonaEngine
+from sona.tuner.choosing.arms import plan_arms
+from sona.tuner.dag.engine import DagSonaEngine
 from sona.tuner.embedded import EmbeddedServer
 from sona.tuner.execution import ExecutionMetrics, ExecutionParams
-from sona.tuner.plan import NeuralDagPlan
-from sona.tuner.statement import read_statement
+from sona.tuner.plans.plan import NeuralDagPlan
+from sona.tuner.statements.statement import read_statement
 from sona.tuner.tuner import Tuner
 from speed.timing import Figure, batched_us, single_us
 

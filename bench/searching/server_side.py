@@ -10,10 +10,10 @@ import psycopg
 from psycopg import IsolationLevel
 
 from servers import Filtered
-from sona.tuner.search_arms import EXACT, SearchArm, search_arms
-from sona.tuner.search_checks import ArmRun, SearchCheck, SearchKey
-from sona.tuner.search_fit import Survey, Surveyed, fit
-from sona.tuner.search_policy import SearchPolicy
+from sona.tuner.searches.arms import EXACT, SearchArm, search_arms
+from sona.tuner.searches.checks import ArmRun, SearchCheck, SearchKey
+from sona.tuner.searches.fit import Survey, Surveyed, fit
+from sona.tuner.searches.policy import SearchPolicy
 
 LIMIT = 10
 ARMS = search_arms("hnsw")

@@ -50,12 +50,12 @@ from sona.retention.ewc import EwcPlusPlus
 from sona.state import State, digest, read_state, write_state
 from sona.text.embed import LsaEmbedder
 from sona.trajectory import TrajectoryBuffer, TrajectoryIds
-from sona.tuner.bank import DagReasoningBank
-from sona.tuner.dag import DagSonaEngine
-from sona.tuner.dag_micro import DagMicroLoRA
+from sona.tuner.dag.bank import DagReasoningBank
+from sona.tuner.dag.engine import DagSonaEngine
+from sona.tuner.dag.micro import DagMicroLoRA
+from sona.tuner.dag.trajectories import DagTrajectoryBuffer
 from sona.tuner.execution import ExecutionMetrics, ExecutionParams
-from sona.tuner.plan import NeuralDagPlan
-from sona.tuner.trajectories import DagTrajectoryBuffer
+from sona.tuner.plans.plan import NeuralDagPlan
 from sona.types import Context, QueryTrajectory, TrajectoryStep
 
 D = 4

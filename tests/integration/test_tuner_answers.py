@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tuner_trials import events, plainly, psycopg, urgent
 
 from sona.tuner import attach
-from sona.tuner.arms import plan_arms
-from sona.tuner.statement import read_statement
+from sona.tuner.choosing.arms import plan_arms
+from sona.tuner.statements.statement import read_statement
 
 TABLES = """
 SELECT setseed(0.25);

@@ -13,7 +13,7 @@ from tuner_trials import NO_HASH, events, has_read_all_plans, plainly, psycopg, 
 from sona.config.tuner import TunerConfig
 from sona.errors import InvalidValue
 from sona.tuner import Tuner, attach, connect, cursor_factory
-from sona.tuner.plan_policy import Purpose
+from sona.tuner.choosing.plan_policy import Purpose
 
 sql = psycopg.sql
 FINISHED = [(NO_HASH.name, "finished")]

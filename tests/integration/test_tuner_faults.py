@@ -11,10 +11,10 @@ from tuner_trials import NO_HASH, events, has_read_all_plans, plainly, psycopg, 
 
 from sona.config.tuner import TunerConfig
 from sona.tuner import EmbeddedServer, Tuner, attach
-from sona.tuner.arms import Arm
 from sona.tuner.borrow import Borrowed
+from sona.tuner.choosing.arms import Arm
+from sona.tuner.choosing.plan_policy import Purpose
 from sona.tuner.execution import ExecutionParams
-from sona.tuner.plan_policy import Purpose
 
 LONG = "SELECT count(*) FROM generate_series(1, 100000000)"
 TICKS = "SELECT count(*) FROM generate_series(1, 60000) a WHERE a % 7 = 0"

@@ -7,8 +7,8 @@ from tuner_trials import plainly, psycopg, settings_of
 
 from sona.tuner import Tuner, attach
 from sona.tuner.execution import ExecutionParams
-from sona.tuner.search_arms import SearchArm
-from sona.tuner.search_policy import SearchChoice
+from sona.tuner.searches.arms import SearchArm
+from sona.tuner.searches.policy import SearchChoice
 
 STATUS = psycopg.pq.TransactionStatus
 TABLES = """

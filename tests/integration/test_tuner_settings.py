@@ -19,7 +19,7 @@ from tuner_trials import (
 )
 
 from sona.tuner import attach
-from sona.tuner.plan_policy import Purpose
+from sona.tuner.choosing.plan_policy import Purpose
 
 SLOW = "SELECT count(*) FROM generate_series(1, 3000000) a"
 SEEN = "SELECT current_setting('enable_hashjoin'), current_setting('work_mem'), count(*) FROM pg_class"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sona.tuner.statement import read_statement
+from sona.tuner.statements.statement import read_statement
 
 psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'sona[postgres]'")
 

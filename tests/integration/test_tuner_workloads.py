@@ -20,8 +20,8 @@ psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'son
 from sona.errors import TunerError  # noqa: E402
 from sona.tuner.export import as_sql, identifier, literal  # noqa: E402
 from sona.tuner.run import WorkloadRun, run_workload  # noqa: E402
+from sona.tuner.statements.workload import read_workload  # noqa: E402
 from sona.tuner.tuner import Tuner  # noqa: E402
-from sona.tuner.workload import read_workload  # noqa: E402
 
 WORKLOAD = """
 good||SELECT count(*) FROM pg_class a JOIN pg_class b ON a.oid = b.oid

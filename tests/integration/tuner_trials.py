@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sona.config.tuner import TunerConfig
-from sona.tuner.arms import SERVER, Arm
+from sona.tuner.choosing.arms import SERVER, Arm
+from sona.tuner.choosing.plan_policy import Choice, PlanPolicy, Purpose
 from sona.tuner.execution import ExecutionParams
-from sona.tuner.plan_policy import Choice, PlanPolicy, Purpose
 from sona.tuner.tuner import Tuner
 
 SETTINGS = "SELECT name, setting FROM pg_catalog.pg_settings ORDER BY name"

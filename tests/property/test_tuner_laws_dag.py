@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from sona.config.tuner import DagConfig
 from sona.state import digest
-from sona.tuner.bank import DagReasoningBank
+from sona.tuner.dag.bank import DagReasoningBank
+from sona.tuner.dag.outcomes import Outcome, choice_of, optimal_settings, tried_settings
+from sona.tuner.dag.pattern import DagPattern
+from sona.tuner.dag.quality import AgainstDefault, WeightedQuality
+from sona.tuner.dag.trajectories import DagTrajectory, DagTrajectoryBuffer
 from sona.tuner.execution import AttentionType, ExecutionMetrics, ExecutionParams
-from sona.tuner.outcomes import Outcome, choice_of, optimal_settings, tried_settings
-from sona.tuner.pattern import DagPattern
-from sona.tuner.quality import AgainstDefault, WeightedQuality
-from sona.tuner.trajectories import DagTrajectory, DagTrajectoryBuffer
 
 D = 16
 CONFIG = DagConfig(hidden_dim=D, capacity=4, shift_history=20)

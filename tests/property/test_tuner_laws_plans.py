@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from sona.errors import PlanError
 from sona.state import digest
-from sona.tuner.attention import attention_weights
-from sona.tuner.bandit import UcbTuned
-from sona.tuner.criticality import criticality
+from sona.tuner.dag.bandit import UcbTuned
 from sona.tuner.execution import AttentionType
-from sona.tuner.mincut import vertex_min_cut
-from sona.tuner.operators import GROUPS
-from sona.tuner.plan import NeuralDagPlan
-from sona.tuner.view import PlanView
+from sona.tuner.plans.attention import attention_weights
+from sona.tuner.plans.criticality import criticality
+from sona.tuner.plans.mincut import vertex_min_cut
+from sona.tuner.plans.operators import GROUPS
+from sona.tuner.plans.plan import NeuralDagPlan
+from sona.tuner.plans.view import PlanView
 
 figures = st.floats(0.0, 1e6)
 NOTHING = st.just([])

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from sona.config.tuner import DagConfig, TunerConfig
 from sona.state import digest
-from sona.tuner.arms import SERVER, Arm
-from sona.tuner.budget import Budget
+from sona.tuner.choosing.arms import SERVER, Arm
+from sona.tuner.choosing.budget import Budget
+from sona.tuner.choosing.family_policy import FamilyPolicy
+from sona.tuner.choosing.odds import RATIOS, ArmOdds, Case
+from sona.tuner.choosing.plan_policy import Choice, PlanPolicy, Purpose
+from sona.tuner.choosing.unit import PlanNote
 from sona.tuner.execution import ExecutionParams
-from sona.tuner.family_policy import FamilyPolicy
-from sona.tuner.odds import RATIOS, ArmOdds, Case
-from sona.tuner.plan_policy import Choice, PlanPolicy, Purpose
-from sona.tuner.unit import PlanNote
 
 WIDTH = 16
 ARMS = tuple(

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sona.tuner.arms import SERVER, plan_arms
+from sona.tuner.choosing.arms import SERVER, plan_arms
+from sona.tuner.choosing.plan_policy import PlanPolicy
+from sona.tuner.choosing.unit import Times, Unit
 from sona.tuner.export import as_hints, as_sql, balances, hint_text
 from sona.tuner.ledger import Ledger
-from sona.tuner.plan_policy import PlanPolicy
 from sona.tuner.report import read_report
 from sona.tuner.statement_report import Finding, duration, read_statement_report
-from sona.tuner.tokens import TokenKind, tokens
-from sona.tuner.unit import Times, Unit
+from sona.tuner.statements.tokens import TokenKind, tokens
 
 ARMS = plan_arms()
 NAMES = [arm.name for arm in ARMS]

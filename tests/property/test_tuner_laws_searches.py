@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from sona.config import VectorConfig
 from sona.state import digest
-from sona.tuner.search_arms import EXACT, OWN, search_arms
-from sona.tuner.search_belief import believe
-from sona.tuner.search_checks import ArmRun, CheckLog, Kind, SearchCheck, SearchKey
-from sona.tuner.search_fit import Surveyed, fit
-from sona.tuner.search_policy import SearchPolicy
+from sona.tuner.searches.arms import EXACT, OWN, search_arms
+from sona.tuner.searches.belief import believe
+from sona.tuner.searches.checks import ArmRun, CheckLog, Kind, SearchCheck, SearchKey
+from sona.tuner.searches.fit import Surveyed, fit
+from sona.tuner.searches.policy import SearchPolicy
 
 ARMS = search_arms("hnsw")
 NAMES = tuple(arm.name for arm in ARMS)

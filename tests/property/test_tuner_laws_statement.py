@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sona.errors import PlanError
-from sona.tuner.normal import normal_form
-from sona.tuner.statement import StatementKind, StatementReader, read_statement
-from sona.tuner.tokens import TokenKind, tokens, words
-from sona.tuner.workload import read_workload
+from sona.tuner.statements.normal import normal_form
+from sona.tuner.statements.statement import StatementKind, StatementReader, read_statement
+from sona.tuner.statements.tokens import TokenKind, tokens, words
+from sona.tuner.statements.workload import read_workload
 
 STATEMENTS = [
     "SELECT count ( * ) FROM v JOIN depends d ON d . dep_id = v . id WHERE v . name = {} AND d . kind IN ( {} , {} )",

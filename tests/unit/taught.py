@@ -1,7 +1,7 @@
 """A tuner that was taught by a server of one's own making: how long each statement takes under each arm is given."""
 
 from sona.config.tuner import TunerConfig
-from sona.tuner.plan import NeuralDagPlan
+from sona.tuner.plans.plan import NeuralDagPlan
 from sona.tuner.tuner import Tuner
 
 PLAN = NeuralDagPlan.from_explain(

@@ -17,8 +17,8 @@ from sona.cli.tuning_page import page
 from sona.cli.tuning_passes import PassTime, latest_passes, passes_file, read_passes, workload_digest, write_passes
 from sona.errors import StoreError
 from sona.tuner.run import Attempt, PassResult, QueryRun, WorkloadResult
+from sona.tuner.statements.workload import WorkloadQuery
 from sona.tuner.tuner import Tuner
-from sona.tuner.workload import WorkloadQuery
 
 PASSES = tuple(PassTime("w", float(n), 2.0 - 0.1 * n, 2.0, 0) for n in range(10))
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from sona.demo.postgres_search import FILTERED, LIMIT, UNFILTERED, Exact, Lines, Search, SearchRun
-from sona.tuner.statement import read_statement
+from sona.tuner.statements.statement import read_statement
 
 
 class Server:

@@ -1,7 +1,7 @@
 """The shop of the demonstration: its questions are named once, and the tuner may tune each of them."""
 
 from sona.demo.postgres_shop import shop_queries, shop_sql
-from sona.tuner.statement import read_statement
+from sona.tuner.statements.statement import read_statement
 
 
 def test_questions_have_names_and_texts_of_their_own():

@@ -1,4 +1,4 @@
-from sona.tuner.arms import SERVER, plan_arms
+from sona.tuner.choosing.arms import SERVER, plan_arms
 from sona.tuner.execution import ExecutionParams
 
 CHANGES_ANSWERS = {

@@ -6,10 +6,10 @@ from scipy.integrate import quad
 from tuner_plans import NAMES, plan
 
 from sona.errors import InvalidValue
-from sona.tuner import attention
-from sona.tuner.attention import attention_weights
 from sona.tuner.execution import AttentionType
-from sona.tuner.view import PlanView
+from sona.tuner.plans import attention
+from sona.tuner.plans.attention import attention_weights
+from sona.tuner.plans.view import PlanView
 
 CHAIN = PlanView.of([[], [0], [1]], [1, 5, 2])
 DIAMOND = PlanView.of([[], [0], [0], [1, 2]], [1, 4, 3, 2])

@@ -5,7 +5,7 @@ import pytest
 
 from sona.errors import ConfigError, InvalidValue, StoreError
 from sona.state import State, digest
-from sona.tuner.bandit import UcbTuned
+from sona.tuner.dag.bandit import UcbTuned
 
 CHANCES = np.array([0.9, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4])
 

@@ -7,11 +7,11 @@ from tuner_scans import NO_LOOP, NO_SORT, took
 from sona.config.tuner import DagConfig
 from sona.errors import DimensionMismatch, InvalidValue, StoreError
 from sona.state import State, digest
-from sona.tuner.bank import DagReasoningBank
+from sona.tuner.dag.bank import DagReasoningBank
+from sona.tuner.dag.outcomes import Outcome
+from sona.tuner.dag.pattern import DagPattern
+from sona.tuner.dag.trajectories import DagTrajectory
 from sona.tuner.execution import ExecutionParams
-from sona.tuner.outcomes import Outcome
-from sona.tuner.pattern import DagPattern
-from sona.tuner.trajectories import DagTrajectory
 
 D = 16
 CONFIG = DagConfig(hidden_dim=D)

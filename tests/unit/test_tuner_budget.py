@@ -2,7 +2,7 @@ import pytest
 
 from sona.errors import ConfigError, StoreError
 from sona.state import State, digest
-from sona.tuner.budget import Budget
+from sona.tuner.choosing.budget import Budget
 
 
 def spent(share=0.05, rounds=1, round_s=10.0, saved_s=0.0):

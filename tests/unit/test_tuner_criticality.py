@@ -4,7 +4,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from sona.errors import InvalidValue
-from sona.tuner.criticality import criticality, topological_order
+from sona.tuner.plans.criticality import criticality, topological_order
 
 
 def random_graph(rng, n):

@@ -12,10 +12,10 @@ from tuner_scans import CONFIG, NO_LOOP, NO_SORT, WIDTH, plan, took
 from sona.config.tuner import DagConfig
 from sona.errors import DimensionMismatch, InvalidValue, StoreError
 from sona.state import State, digest
-from sona.tuner.dag import DagSonaEngine
-from sona.tuner.dag_results import DefaultWithAdaptation, PatternApplied
+from sona.tuner.dag.engine import DagSonaEngine
+from sona.tuner.dag.quality import AgainstDefault
+from sona.tuner.dag.results import DefaultWithAdaptation, PatternApplied
 from sona.tuner.execution import AttentionType, ExecutionParams
-from sona.tuner.quality import AgainstDefault
 
 PLAN, OTHER = plan("orders"), plan("customers", 10**6)
 

@@ -5,7 +5,7 @@ import pytest
 
 from sona.config.tuner import DagConfig
 from sona.errors import DimensionMismatch, InvalidValue, StoreError
-from sona.tuner.dag_micro import DagMicroLoRA, Lesson, Neighbour
+from sona.tuner.dag.micro import DagMicroLoRA, Lesson, Neighbour
 
 D = 16
 CONFIG = DagConfig(hidden_dim=D, micro_learning_rate=0.1)

@@ -7,8 +7,8 @@ import pytest
 from tuner_scans import CONFIG, plan, took
 
 from sona.errors import ConfigError
-from sona.tuner.dag import DagSonaEngine
-from sona.tuner.dag_worker import DagWorker
+from sona.tuner.dag.engine import DagSonaEngine
+from sona.tuner.dag.worker import DagWorker
 
 PLAN = plan()
 

@@ -3,8 +3,8 @@ import pytest
 from tuner_plans import NAMES, made, node, plan
 
 from sona.errors import DimensionMismatch, InvalidValue
-from sona.tuner.embedding import comparable, embed_operators, embed_plan
 from sona.tuner.execution import AttentionType
+from sona.tuner.plans.embedding import comparable, embed_operators, embed_plan
 
 each_attention = pytest.mark.parametrize("attention_type", AttentionType)
 

@@ -7,8 +7,8 @@ from taught import SLOW, taught
 
 from sona.errors import InvalidValue
 from sona.tuner.export import as_hints, as_json, as_sql, balances, hint_text, identifier, literal
-from sona.tuner.statement import read_statement
 from sona.tuner.statement_report import Finding, StatementReport, Tried
+from sona.tuner.statements.statement import read_statement
 
 
 def tried(arm, time_s=None, *, given_up_s=None, outcome="", settings=None):

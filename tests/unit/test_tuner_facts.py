@@ -3,7 +3,7 @@ import pytest
 pytest.importorskip("sqlglot", reason="needs sqlglot: pip install 'sona[postgres]'")
 
 from sona.tuner.facts import refusal_of
-from sona.tuner.statement import read_statement
+from sona.tuner.statements.statement import read_statement
 
 SCAN = {"Node Type": "Seq Scan", "Output": ["a", "lower(b)"], "Filter": '(public."Odd name"(a) > 3)'}
 

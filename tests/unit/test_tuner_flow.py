@@ -1,7 +1,7 @@
 import pytest
 from tuner_plans import NAMES, made, node, plan
 
-from sona.tuner.flow import first_below
+from sona.tuner.plans.flow import first_below
 
 
 def init_plan(name, **fields):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sona.tuner.gather import clusters, nearest_known
+from sona.tuner.dag.gather import clusters, nearest_known
 
 RNG = np.random.default_rng(0)
 CENTRES = np.linalg.qr(RNG.normal(size=(8, 8)))[0].astype(np.float32)[:3]
@@ -27,8 +27,8 @@ def test_one_plan_executed_many_times_is_one_point_and_outweighs_nobody():
 
 def test_beyond_what_k_means_can_do_they_are_gathered_all_the_same(monkeypatch):
     points = np.concatenate([near(0, 5), near(1, 4), near(2, 6)])
-    monkeypatch.setattr("sona.tuner.gather._MOST", 2)
-    monkeypatch.setattr("sona.tuner.gather.kmeans", None)
+    monkeypatch.setattr("sona.tuner.dag.gather._MOST", 2)
+    monkeypatch.setattr("sona.tuner.dag.gather.kmeans", None)
     found = clusters(points, 0.9, np.random.default_rng(0))
     assert sorted(found) == [tuple(range(5)), tuple(range(5, 9)), tuple(range(9, 15))]
     assert clusters(points[:0], 0.9, np.random.default_rng(0)) == ()

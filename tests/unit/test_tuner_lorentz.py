@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from sona.tuner.lorentz import hierarchical_lorentz
-from sona.tuner.view import PlanView
+from sona.tuner.plans.lorentz import hierarchical_lorentz
+from sona.tuner.plans.view import PlanView
 
 
 def test_weights_fall_with_the_distance_from_where_the_cost_is():

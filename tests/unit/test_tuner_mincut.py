@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sona.errors import InvalidValue
-from sona.tuner.mincut import vertex_min_cut
+from sona.tuner.plans.mincut import vertex_min_cut
 
 
 def split(capacities, inputs):

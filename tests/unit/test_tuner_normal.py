@@ -2,9 +2,9 @@
 
 import pytest
 
-from sona.tuner.normal import called_functions, normal_form
-from sona.tuner.tokens import tokens
-from sona.tuner.values import Literal, Parameter
+from sona.tuner.statements.normal import called_functions, normal_form
+from sona.tuner.statements.tokens import tokens
+from sona.tuner.statements.values import Literal, Parameter
 
 
 def form(sql: str):

@@ -3,9 +3,9 @@ import pytest
 
 from sona.errors import StoreError
 from sona.state import State, digest
-from sona.tuner.arms import Arm
+from sona.tuner.choosing.arms import Arm
+from sona.tuner.choosing.odds import RATIOS, ArmOdds, Case
 from sona.tuner.execution import ExecutionParams
-from sona.tuner.odds import RATIOS, ArmOdds, Case
 
 REMEDY, OTHER = Arm("remedy", ExecutionParams(), is_remedy=True), Arm("other", ExecutionParams())
 NEAR, FAR = np.eye(16, dtype=np.float32)[:2]

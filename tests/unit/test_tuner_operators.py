@@ -2,7 +2,7 @@ import pytest
 from tuner_plans import NAMES, made, node, plan, timed
 
 from sona.errors import PlanError
-from sona.tuner.operators import GROUPS, Condition, OperatorGroup
+from sona.tuner.plans.operators import GROUPS, Condition, OperatorGroup
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,8 +6,8 @@ import statistics
 import pytest
 
 from sona.errors import InvalidValue
+from sona.tuner.dag.outcomes import Outcome, optimal_settings, tried_settings
 from sona.tuner.execution import AttentionType, ExecutionParams
-from sona.tuner.outcomes import Outcome, optimal_settings, tried_settings
 
 OFF = ExecutionParams(custom={"enable_sort": "off"})
 LOOP = ExecutionParams(custom={"enable_nestloop": "off"})

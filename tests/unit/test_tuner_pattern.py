@@ -8,10 +8,10 @@ import pytest
 from tuner_scans import NO_LOOP, NO_SORT, took
 
 from sona.errors import InvalidValue
+from sona.tuner.dag.outcomes import Outcome
+from sona.tuner.dag.pattern import DagPattern
+from sona.tuner.dag.trajectories import DagTrajectory
 from sona.tuner.execution import ExecutionParams
-from sona.tuner.outcomes import Outcome
-from sona.tuner.pattern import DagPattern
-from sona.tuner.trajectories import DagTrajectory
 
 
 def pattern(qualities, *, params=NO_LOOP, gain=0.2, pattern_id=0, at=0.0, axis=0):

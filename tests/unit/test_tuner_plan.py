@@ -8,7 +8,7 @@ from tuner_plans import NAMES, document, made, node, plan
 from sona.config.tuner import DagConfig
 from sona.errors import PlanError
 from sona.tuner.execution import AttentionType, ExecutionParams
-from sona.tuner.plan import NeuralDagPlan
+from sona.tuner.plans.plan import NeuralDagPlan
 
 
 def changed(value, edit):

@@ -4,11 +4,11 @@ import pytest
 from sona.config.tuner import DagConfig, TunerConfig
 from sona.errors import StoreError
 from sona.state import State, digest
-from sona.tuner.arms import SERVER, Arm
+from sona.tuner.choosing.arms import SERVER, Arm
+from sona.tuner.choosing.plan_policy import Choice, PlanPolicy, Purpose
+from sona.tuner.choosing.unit import PlanNote
+from sona.tuner.choosing.wants import Wants
 from sona.tuner.execution import ExecutionParams
-from sona.tuner.plan_policy import Choice, PlanPolicy, Purpose
-from sona.tuner.unit import PlanNote
-from sona.tuner.wants import Wants
 
 CONFIG = TunerConfig(exploration_share=1.0, min_mean_s=0.005, capacity=3, dag=DagConfig(hidden_dim=16))
 NESTED = Arm("no nested loops", ExecutionParams(custom={"enable_nestloop": "off"}), frozenset({"Nested Loop"}))

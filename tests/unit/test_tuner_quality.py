@@ -5,8 +5,8 @@ import math
 import pytest
 
 from sona.errors import ConfigError, InvalidValue
+from sona.tuner.dag.quality import AgainstDefault, WeightedQuality, judged
 from sona.tuner.execution import ExecutionMetrics
-from sona.tuner.quality import AgainstDefault, WeightedQuality, judged
 
 
 def test_the_specified_weights_are_those_of_latency_memory_and_cache():

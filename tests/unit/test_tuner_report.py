@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from taught import QUICK, SLOW, WRITE, served, taught
 
-from sona.tuner.arms import plan_arms
+from sona.tuner.choosing.arms import plan_arms
+from sona.tuner.choosing.family import Family
+from sona.tuner.choosing.plan_policy import PlanPolicy
+from sona.tuner.choosing.unit import Times, Unit
 from sona.tuner.execution import ExecutionParams
-from sona.tuner.family import Family
 from sona.tuner.ledger import Ledger
-from sona.tuner.plan_policy import PlanPolicy
 from sona.tuner.report import Finding, duration, read_report, times
-from sona.tuner.search_arms import EXACT, SearchArm
-from sona.tuner.search_report import SearchPattern
+from sona.tuner.searches.arms import EXACT, SearchArm
+from sona.tuner.searches.report import SearchPattern
 from sona.tuner.statement_report import read_family_report, read_statement_report
-from sona.tuner.unit import Times, Unit
 
 ARMS = plan_arms()
 OWN = {"server": [0.1] * 3}

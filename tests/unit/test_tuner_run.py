@@ -6,8 +6,8 @@ import pytest
 
 from sona.errors import InvalidValue
 from sona.tuner.run import Attempt, PassResult, QueryRun, WorkloadResult, run_workload
+from sona.tuner.statements.workload import WorkloadQuery
 from sona.tuner.tuner import Tuner
-from sona.tuner.workload import WorkloadQuery
 
 QUERIES = tuple(WorkloadQuery(name, "SELECT 1") for name in ("a", "b", "c"))
 FAILED = Attempt(0.5, "no such table")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sona.tuner.statement import read_statement
+from sona.tuner.statements.statement import read_statement
 
 OPEN = [
     "SELECT a FROM t LIMIT 5",

@@ -3,7 +3,7 @@
 import pytest
 
 from sona.errors import InvalidValue
-from sona.tuner.search_arms import EXACT, OWN, finds_no_more, search_arms
+from sona.tuner.searches.arms import EXACT, OWN, finds_no_more, search_arms
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivfflat"])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sona.tuner.search_belief import believe
-from sona.tuner.search_checks import UNKNOWN, ArmRun, CheckLog, Kind, SearchCheck
+from sona.tuner.searches.belief import believe
+from sona.tuner.searches.checks import UNKNOWN, ArmRun, CheckLog, Kind, SearchCheck
 
 ARMS = ("default", "ef 80", "exact")
 HERE = Kind(0, 5, 1)

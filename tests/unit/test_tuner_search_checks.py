@@ -7,7 +7,7 @@ import pytest
 
 from sona.errors import InvalidValue, StoreError
 from sona.state import State, digest
-from sona.tuner.search_checks import UNKNOWN, ArmRun, CheckLog, Kind, SearchCheck, SearchKey
+from sona.tuner.searches.checks import UNKNOWN, ArmRun, CheckLog, Kind, SearchCheck, SearchKey
 
 ARMS = ("default", "ef 80", "exact")
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from sona.errors import DimensionMismatch, InvalidValue, StoreError
 from sona.state import State
-from sona.tuner.search_fit import SAMPLE, Survey, Surveyed, fit
+from sona.tuner.searches.fit import SAMPLE, Survey, Surveyed, fit
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.normal(size=(6, 16))

@@ -7,8 +7,8 @@ import pytest
 
 from sona.errors import InvalidValue, StoreError
 from sona.state import State, digest
-from sona.tuner.search_checks import Kind
-from sona.tuner.search_ledger import Ledger
+from sona.tuner.searches.checks import Kind
+from sona.tuner.searches.ledger import Ledger
 
 KIND = Kind(-2, 5, 77)
 

@@ -8,9 +8,9 @@ import pytest
 from sona.config import VectorConfig
 from sona.errors import InvalidValue, StoreError
 from sona.state import State, digest
-from sona.tuner.search_arms import EXACT, OWN, search_arms
-from sona.tuner.search_checks import ArmRun, SearchCheck, SearchKey
-from sona.tuner.search_policy import SearchPolicy
+from sona.tuner.searches.arms import EXACT, OWN, search_arms
+from sona.tuner.searches.checks import ArmRun, SearchCheck, SearchKey
+from sona.tuner.searches.policy import SearchPolicy
 
 ARMS = search_arms("hnsw")
 TARGET = 0.95

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sona.config import VectorConfig
-from sona.tuner.search_belief import Belief
-from sona.tuner.search_verdict import judge
+from sona.tuner.searches.belief import Belief
+from sona.tuner.searches.verdict import judge
 
 CONFIG = VectorConfig()
 NONE_WEAKER = np.zeros((4, 4), bool)

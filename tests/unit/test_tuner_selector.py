@@ -4,8 +4,8 @@ import pytest
 from sona.config.tuner import DagConfig
 from sona.errors import InvalidValue, StoreError
 from sona.state import State, digest
+from sona.tuner.dag.selector import TYPES, AttentionSelector
 from sona.tuner.execution import AttentionType
-from sona.tuner.selector import TYPES, AttentionSelector
 
 GREEDY = DagConfig(epsilon=0.0)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sona.errors import InvalidValue
-from sona.tuner.shift import shift_test
+from sona.tuner.dag.shift import shift_test
 
 
 def qualities(rng, mean, count, spread=0.05):

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from sona.errors import InvalidValue, MissingExtra
-from sona.tuner.statement import StatementKind, StatementReader, read_statement
+from sona.tuner.statements.statement import StatementKind, StatementReader, read_statement
 
 BASE = "SELECT count(*) FROM vname v JOIN depends d ON d.dep_id = v.id WHERE v.name = 'a' AND d.kind IN (1, 2)"
 
@@ -239,7 +239,7 @@ class TestStatementReader:
     def test_other_values_are_not_parsed_again(self, monkeypatch):
         reader = StatementReader()
         reader.read(BASE)
-        monkeypatch.setattr("sona.tuner.query.Tree", None)
+        monkeypatch.setattr("sona.tuner.statements.query.Tree", None)
         other = reader.read(BASE.replace("'a'", "'b'"))
         assert (other.literals[0], other.tables) == ("'b'", ("depends", "vname"))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sona.tuner.tokens import TokenKind, tokens
+from sona.tuner.statements.tokens import TokenKind, tokens
 
 
 def read(sql: str) -> list[tuple[str, str]]:

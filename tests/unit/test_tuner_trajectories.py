@@ -8,9 +8,9 @@ import pytest
 
 from sona.errors import InvalidValue, StoreError
 from sona.trajectory import TrajectoryBuffer
+from sona.tuner.dag.quality import AgainstDefault
+from sona.tuner.dag.trajectories import DagTrajectory, DagTrajectoryBuffer
 from sona.tuner.execution import AttentionType, ExecutionMetrics, ExecutionParams
-from sona.tuner.quality import AgainstDefault
-from sona.tuner.trajectories import DagTrajectory, DagTrajectoryBuffer
 from sona.types import QueryTrajectory
 
 METRICS = ExecutionMetrics(2500.0, 100.5, 2300.25, 7, 65_536, 0.75, 0.6)

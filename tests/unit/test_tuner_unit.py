@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sona.errors import StoreError
-from sona.tuner.unit import PlanNote, Times, Unit
+from sona.tuner.choosing.unit import PlanNote, Times, Unit
 
 NOTE = PlanNote("shape", ("Seq Scan",), 12.5, np.ones(4, np.float32))
 

@@ -4,9 +4,9 @@ import pytest
 
 from sona.errors import InvalidValue, PlanError
 from sona.tuner import search_problem as problems
-from sona.tuner.statement import read_statement
-from sona.tuner.values import Literal, Parameter
-from sona.tuner.vector_search import Filter
+from sona.tuner.statements.statement import read_statement
+from sona.tuner.statements.values import Literal, Parameter
+from sona.tuner.statements.vector_search import Filter
 
 
 def search(sql: str):

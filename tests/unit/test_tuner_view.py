@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sona.errors import InvalidValue
-from sona.tuner.view import PlanView
+from sona.tuner.plans.view import PlanView
 
 
 def test_what_is_not_given_has_its_default():

@@ -2,7 +2,7 @@ import pytest
 
 from sona.errors import StoreError
 from sona.state import State, digest
-from sona.tuner.wants import Trial, Want, Wants
+from sona.tuner.choosing.wants import Trial, Want, Wants
 
 
 def wants(**scores):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sona.errors import InvalidValue, PlanError
-from sona.tuner.workload import WorkloadQuery, read_workload
+from sona.tuner.statements.workload import WorkloadQuery, read_workload
 
 
 def pairs(text: str) -> list[tuple[str, str]]:

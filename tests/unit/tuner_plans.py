@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from sona.tuner.plan import NeuralDagPlan
+from sona.tuner.plans.plan import NeuralDagPlan
 
 FOLDER = Path(__file__).parent.parent / "data" / "plans"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sona.config.tuner import DagConfig
 from sona.tuner.execution import ExecutionMetrics, ExecutionParams
-from sona.tuner.plan import NeuralDagPlan
+from sona.tuner.plans.plan import NeuralDagPlan
 
 NO_LOOP = ExecutionParams(custom={"enable_nestloop": "off"})
 NO_SORT = ExecutionParams(custom={"enable_sort": "off"})

@@ -8,7 +8,7 @@ from sona.cli.findings import counted
 from sona.cli.show import excerpt, print_pairs, print_table, printable, say, table
 from sona.tuner.report import Finding, PatternReport, StatementReport, TunerReport, duration, times
 from sona.tuner.run import PassResult, WorkloadResult
-from sona.tuner.search_report import SearchPattern
+from sona.tuner.searches.report import SearchPattern
 
 _FIRST, _LAST = 4, 8  # passes shown
 

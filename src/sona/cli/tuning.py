@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sona.cli.tuning_passes import PassTime
     from sona.tuner.report import TunerReport
     from sona.tuner.run import PassResult, WorkloadResult, WorkloadRun
+    from sona.tuner.statements.workload import WorkloadQuery
     from sona.tuner.tuner import Tuner
-    from sona.tuner.workload import WorkloadQuery
 
 _STATE = Path("tuner.sona")
 
@@ -89,8 +89,8 @@ def run(
     until then. A query that fails is counted, and the others go on.
     """
     from sona.tuner.run import WorkloadRun
+    from sona.tuner.statements.workload import read_workload
     from sona.tuner.tuner import Tuner
-    from sona.tuner.workload import read_workload
 
     queries, before = read_workload(workload), _passes_before(state)
     tuner = Tuner.open(state, mode="observe" if observe else "tune")
@@ -250,8 +250,8 @@ def _require_fit(form: Form, name: str, value: object, wanted: Form) -> None:
 
 
 def _texts(workload: Path) -> dict[str, str]:
-    from sona.tuner.statement import read_statement
-    from sona.tuner.workload import read_workload
+    from sona.tuner.statements.statement import read_statement
+    from sona.tuner.statements.workload import read_workload
 
     return {read_statement(query.sql).fingerprint: query.sql for query in read_workload(workload)}
 

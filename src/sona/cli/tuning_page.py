@@ -11,7 +11,7 @@ from sona.cli.tuned import measured, settings
 from sona.cli.tuning_chart import pass_chart
 from sona.cli.tuning_passes import PassTime
 from sona.tuner.report import Finding, PatternReport, StatementReport, TunerReport, duration, times
-from sona.tuner.search_report import SearchPattern
+from sona.tuner.searches.report import SearchPattern
 
 _ROWS = 100  # of a table
 _STYLE = """

@@ -11,7 +11,7 @@ import numpy as np
 
 from sona.state import State, read_state, write_state
 from sona.tuner.run import PassResult
-from sona.tuner.workload import WorkloadQuery
+from sona.tuner.statements.workload import WorkloadQuery
 
 _KIND = "tuner passes"
 _MOST = 1000  # passes kept, the latest

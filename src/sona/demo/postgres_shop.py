@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sona.tuner.workload import WorkloadQuery
+from sona.tuner.statements.workload import WorkloadQuery
 
 _SHARE = "((hashint8extended({0}, {1}) & 1048575) / 1048576.0)::double precision"  # of a row, the same on every run
 

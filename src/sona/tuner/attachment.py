@@ -14,7 +14,7 @@ from sona.config.tuner import TunerConfig
 from sona.errors import InvalidValue
 from sona.tuner.borrow import Connection, Cursor, psycopg
 from sona.tuner.session import Session
-from sona.tuner.statement import read_statement
+from sona.tuner.statements.statement import read_statement
 from sona.tuner.tuner import Tuner
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from sona.errors import InvalidValue
 
 
 class AttentionType(StrEnum):
-    """How the operators of a plan are weighted against each other; see `sona.tuner.attention`."""
+    """How the operators of a plan are weighted against each other; see `sona.tuner.plans.attention`."""
 
     TOPOLOGICAL = "topological"
     CAUSAL_CONE = "causal_cone"

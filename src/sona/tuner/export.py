@@ -10,8 +10,8 @@ from types import MappingProxyType
 
 from sona.errors import InvalidValue
 from sona.tuner.report import PatternReport, StatementReport, TunerReport, duration
-from sona.tuner.tokens import Token, TokenKind, tokens
-from sona.tuner.vocabulary import NOT_OPERANDS
+from sona.tuner.statements.tokens import Token, TokenKind, tokens
+from sona.tuner.statements.vocabulary import NOT_OPERANDS
 
 NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 _PLANNED = ("enable_", "min_parallel_", "parallel_", "max_parallel_workers_per_gather", "random_page_cost")

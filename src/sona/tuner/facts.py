@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from sona.tuner.statement import Statement
+from sona.tuner.statements.statement import Statement
 
 _CALLS = re.compile(r'("[^"]+"|[A-Za-z_][\w$]*)\s*\(')
 _HIDDEN = frozenset({"Limit", "WindowAgg", "Unique", "LockRows", "Sample Scan", "ModifyTable"})

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from sona.state import Plain
-from sona.tuner.family import Family
+from sona.tuner.choosing.family import Family
+from sona.tuner.choosing.plan_policy import PlanPolicy
 from sona.tuner.ledger import Account, Ledger
-from sona.tuner.plan_policy import PlanPolicy
-from sona.tuner.search_report import SearchPattern
+from sona.tuner.searches.report import SearchPattern
 from sona.tuner.statement_report import (
     Finding,
     StatementReport,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sona.tuner.statement import Statement
+from sona.tuner.statements.statement import Statement
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from sona.errors import InvalidValue, TunerError
 from sona.state import Plain
 from sona.tuner.attachment import cursor_factory
 from sona.tuner.borrow import Connection, Row, ask, psycopg
+from sona.tuner.statements.workload import WorkloadQuery
 from sona.tuner.tuner import Tuner
-from sona.tuner.workload import WorkloadQuery
 
 _TIMED_OUT = 0.9  # of the limit: a statement cancelled earlier was not cancelled by it
 _LONGEST_MS = 2_147_483_647  # that the server takes

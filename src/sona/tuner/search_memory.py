@@ -11,11 +11,11 @@ from sona.config.tuner import TunerConfig
 from sona.state import State
 from sona.tuner.ledger import Account, Ledger
 from sona.tuner.requests import Request
-from sona.tuner.search_arms import OWN, SearchArm, search_arms
-from sona.tuner.search_checks import SearchCheck, SearchKey
-from sona.tuner.search_fit import Surveyed
-from sona.tuner.search_policy import SearchChoice, SearchPolicy
-from sona.tuner.searches import SearchBook, Target
+from sona.tuner.search_book import SearchBook, Target
+from sona.tuner.searches.arms import OWN, SearchArm, search_arms
+from sona.tuner.searches.checks import SearchCheck, SearchKey
+from sona.tuner.searches.fit import Surveyed
+from sona.tuner.searches.policy import SearchChoice, SearchPolicy
 
 
 class SearchMemory:

@@ -13,14 +13,14 @@ import numpy as np
 from sona.errors import SonaError
 from sona.tuner.borrow import Borrowed, Connection, Row, ask, is_idle, is_not_taken, is_of_others, psycopg
 from sona.tuner.requests import Request, Run
-from sona.tuner.rewrite import Rewrite
-from sona.tuner.search_arms import EXACT, OWN, SearchArm
-from sona.tuner.search_checks import ArmRun, SearchCheck, SearchKey
-from sona.tuner.search_fit import Survey, Surveyed, fit
-from sona.tuner.searches import Target
+from sona.tuner.search_book import Target
+from sona.tuner.searches.arms import EXACT, OWN, SearchArm
+from sona.tuner.searches.checks import ArmRun, SearchCheck, SearchKey
+from sona.tuner.searches.fit import Survey, Surveyed, fit
+from sona.tuner.statements.rewrite import Rewrite
+from sona.tuner.statements.values import Literal, Parameter, Value
+from sona.tuner.statements.vector_search import VectorSearch
 from sona.tuner.tuner import Tuner
-from sona.tuner.values import Literal, Parameter, Value
-from sona.tuner.vector_search import VectorSearch
 
 _TIE = 1e-6  # of a distance: rows as near as the last true neighbour are true ones
 _CLASSES = {"<->": "l2", "<=>": "cosine", "<#>": "ip", "<+>": "l1", "<~>": "hamming", "<%>": "jaccard"}

@@ -23,9 +23,9 @@ from sona.tuner.borrow import (
     plain_kind,
     psycopg,
 )
+from sona.tuner.choosing.plan_policy import Choice, Purpose
 from sona.tuner.facts import refusal_of
-from sona.tuner.plan import Document, NeuralDagPlan
-from sona.tuner.plan_policy import Choice, Purpose
+from sona.tuner.plans.plan import Document, NeuralDagPlan
 from sona.tuner.requests import Request, Run
 from sona.tuner.searching import SearchSession
 from sona.tuner.tuner import Tuner

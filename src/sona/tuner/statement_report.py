@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sona.tuner.arms import SERVER, Arm
-from sona.tuner.family import ENOUGH, Family
-from sona.tuner.odds import RATIOS
-from sona.tuner.unit import Unit
+from sona.tuner.choosing.arms import SERVER, Arm
+from sona.tuner.choosing.family import ENOUGH, Family
+from sona.tuner.choosing.odds import RATIOS
+from sona.tuner.choosing.unit import Unit
 
 _ENOUGH = 2  # runs from which a typical time is one
 _SAME_PLAN = "the same plan as "

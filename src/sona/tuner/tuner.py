@@ -14,20 +14,20 @@ from typing import Self
 from sona.config.tuner import TunerConfig
 from sona.errors import ConfigError
 from sona.state import State, read_state, write_state
-from sona.tuner.arms import SERVER, Arm
-from sona.tuner.dag import DagSonaEngine
-from sona.tuner.dag_worker import DagWorker
+from sona.tuner.choosing.arms import SERVER, Arm
+from sona.tuner.choosing.family_policy import FamilyPolicy
+from sona.tuner.choosing.plan_policy import Choice, PlanPolicy, Purpose
+from sona.tuner.choosing.unit import PlanNote
+from sona.tuner.dag.engine import DagSonaEngine
+from sona.tuner.dag.trajectories import DagTrajectory
+from sona.tuner.dag.worker import DagWorker
 from sona.tuner.execution import ExecutionMetrics
-from sona.tuner.family_policy import FamilyPolicy
 from sona.tuner.ledger import Account, Ledger
-from sona.tuner.plan import NeuralDagPlan
-from sona.tuner.plan_policy import Choice, PlanPolicy, Purpose
+from sona.tuner.plans.plan import NeuralDagPlan
 from sona.tuner.report import TunerReport, read_report
 from sona.tuner.requests import Request
 from sona.tuner.search_memory import SearchMemory
-from sona.tuner.statement import StatementReader
-from sona.tuner.trajectories import DagTrajectory
-from sona.tuner.unit import PlanNote
+from sona.tuner.statements.statement import StatementReader
 
 TUNER_MODES = ("tune", "observe")
 """What a tuner does: choose settings, or only look on."""
