@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 
 import sona
+import sona.tuner
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "sona"
@@ -119,6 +120,16 @@ def test_all_is_sorted_and_what_is_exported():
     }
     assert list(sona.__all__) == sorted(set(sona.__all__))
     assert set(sona.__all__) == exported
+
+
+def test_the_public_names_of_the_tuner_are_those_it_lists():
+    pytest.importorskip("psycopg")
+    assert list(sona.tuner.__all__) == sorted(set(sona.tuner.__all__))
+    assert set(sona.tuner.__all__) == set(sona.tuner._HOMES)
+    for name in sona.tuner.__all__:
+        assert getattr(sona.tuner, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = sona.tuner.nothing
 
 
 def test_the_package_says_that_it_is_typed():

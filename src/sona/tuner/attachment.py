@@ -61,9 +61,7 @@ def attach(
     if tuner is not None and (path is not None or config is not None or mode != "tune"):
         raise InvalidValue("tuner: expected a tuner alone, or the path, config and mode of a new one; got both")
     _check_target(target)
-    kept = tuner
-    if kept is None:
-        kept = Tuner(config, mode=mode) if path is None else Tuner.open(path, config, mode=mode)
+    kept = _new(path, config, mode) if tuner is None else tuner
     if isinstance(target, psycopg.Connection):
         target.cursor_factory = cursor_factory(kept, target.cursor_factory)
     else:
@@ -91,6 +89,7 @@ def cursor_factory(tuner: Tuner, base: type[Cursor] = psycopg.Cursor) -> type[Cu
         tuner: What chooses and learns.
         base: The class of cursors the application uses.
     """
+    read_statement("SELECT 1")  # what reads statements is imported now, and not while the first one waits
     base = getattr(base, "untuned", base)
 
     class TunedCursor(base):  # type: ignore[valid-type, misc]
