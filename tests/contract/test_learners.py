@@ -16,7 +16,7 @@ from sona.adapters.base_lora import BaseLoRA
 from sona.adapters.micro_lora import MicroLoRA
 from sona.adapters.signal import LearningSignal, RunningBaseline
 from sona.adapters.statistics import RidgeStatistics
-from sona.config import BoundaryConfig, DagConfig, EwcConfig, PatternConfig, SonaConfig
+from sona.config import BoundaryConfig, DagConfig, EwcConfig, PatternConfig, SonaConfig, TunerConfig
 from sona.engine.core import SonaEngine
 from sona.engine.events import Begun, CycleBegun, CycleEnded, Judged, Serving, Submitted
 from sona.engine.intake import Intake
@@ -50,12 +50,17 @@ from sona.retention.ewc import EwcPlusPlus
 from sona.state import State, digest, read_state, write_state
 from sona.text.embed import LsaEmbedder
 from sona.trajectory import TrajectoryBuffer, TrajectoryIds
+from sona.tuner.dag.bandit import UcbTuned
 from sona.tuner.dag.bank import DagReasoningBank
 from sona.tuner.dag.engine import DagSonaEngine
 from sona.tuner.dag.micro import DagMicroLoRA
+from sona.tuner.dag.selector import AttentionSelector
 from sona.tuner.dag.trajectories import DagTrajectoryBuffer
-from sona.tuner.execution import ExecutionMetrics, ExecutionParams
+from sona.tuner.execution import AttentionType, ExecutionMetrics, ExecutionParams
 from sona.tuner.plans.plan import NeuralDagPlan
+from sona.tuner.searches.checks import ArmRun, SearchCheck, SearchKey
+from sona.tuner.searches.policy import SearchPolicy
+from sona.tuner.tuner import Tuner
 from sona.types import Context, QueryTrajectory, TrajectoryStep
 
 D = 4
@@ -537,6 +542,71 @@ def use_dag_buffer(made: DagTrajectoryBuffer) -> list[object]:
     return [made.record(taken), len(made), taken.metrics, taken.params, taken.fingerprint, made.drain()[-1].baseline_us]
 
 
+def attention(width: int = 16) -> AttentionSelector:
+    made = AttentionSelector(DAG)
+    for number in range(9):
+        made.update(f"p{number % 2}", tuple(AttentionType)[number % 7], number / 9.0)
+    return made
+
+
+def use_attention(made: AttentionSelector) -> list[object]:
+    made.update("p0", AttentionType.CRITICAL_PATH, 0.25)
+    return [made.best("p0"), *(made.select("p1", np.random.default_rng(seed)) for seed in range(5))]
+
+
+def arms_pulled() -> UcbTuned:
+    made = UcbTuned(3)
+    for number in range(7):
+        made.update(number % 3, number / 7.0)
+    return made
+
+
+def use_arms(made: UcbTuned) -> list[object]:
+    made.update(1, 0.5)
+    return [made.select(), list(made.counts), list(made.means)]
+
+
+SEARCH = SearchKey("nearest", "python", limit=10, size=5000.0, fit=-7.0)
+
+
+def searches() -> SearchPolicy:
+    made = SearchPolicy()
+    for number in range(12):
+        choice = made.choose(SEARCH, np.random.default_rng(number))
+        made.observe(SEARCH, choice.arm, 0.001)
+        if choice.is_check:
+            runs = tuple(ArmRun(arm.name, 0.3, 4, 0.001) for arm in made.arms_to_check(SEARCH))
+            made.learn(SEARCH, SearchCheck(10, 0.009, runs))
+    return made
+
+
+def use_searches(made: SearchPolicy) -> list[object]:
+    choice = made.choose(SEARCH, np.random.default_rng(5))
+    made.observe(SEARCH, choice.arm, 0.002)
+    return [choice, made.report()]
+
+
+TUNING = TunerConfig(min_mean_s=0.0, dag=DAG)
+
+
+def tuner() -> Tuner:
+    made = Tuner(TUNING)
+    for number in range(20):
+        request = made.request(f"SELECT count(*) FROM a JOIN b USING (id) WHERE kind = {number % 4}", None)
+        made.finish(request, made.choose(request), 0.02 + 0.001 * number)
+        if number > 12:
+            made.describe(request, a_plan("orders"), None, 0.0001)
+    made.leave_alone(made.request("DELETE FROM a", None), 0.01)
+    return made
+
+
+def use_tuner(made: Tuner) -> list[object]:
+    request = made.request("SELECT count(*) FROM a JOIN b USING (id) WHERE kind = 1", None)
+    choice = made.choose(request)
+    made.finish(request, choice, 0.01)
+    return [choice, made.report().to_json()]
+
+
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
@@ -601,6 +671,10 @@ CASES = {
     "Judgement": Case(judgement, lambda state: Judgement.from_state(state, CONFIG.guard), use_judgement),
     "Machine": Case(lambda width=D: engine(width)._machine, read_machine, use_machine, ("learner",)),
     "SonaEngine": Case(engine, read_engine, use_engine, ("machine/learner",)),
+    "AttentionSelector": Case(attention, lambda state: AttentionSelector.from_state(state, DAG), use_attention),
+    "UcbTuned": Case(arms_pulled, lambda state: UcbTuned.from_state(state, 3), use_arms),
+    "SearchPolicy": Case(searches, SearchPolicy.from_state, use_searches),
+    "Tuner": Case(tuner, lambda state: Tuner.from_state(state, TUNING), use_tuner),
     "DagTrajectoryBuffer": Case(lambda: dag()._buffer, DagTrajectoryBuffer.from_state, use_dag_buffer),
     "DagReasoningBank": Case(
         lambda width=16: dag(16 if width == 16 else 17).bank,
@@ -626,6 +700,7 @@ OPTIONAL = {
     ("learner",): "no vector was seen yet",
     ("layers",): "its layers, each only once it was set",
     ("detector", "embedding"): "no embedding was observed yet",
+    ("detector", "width"): "that of embeddings, and none was observed yet",
     ("embedding",): "no embedding was observed yet",
     ("memory", "precision"): "no task is finished yet",
 }

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -250,9 +249,9 @@ class Tuner:
             self._plans.finish(request.key, request.fingerprint, choice, time_s)
             if choice.arm.params.is_default:
                 self._families.overhear(request.fingerprint, time_s)
-            unit = self._plans.units.get(request.key)
+            unit, now = self._plans.units.get(request.key), self._ledger.total_s
         if unit is not None and unit.note is not None:
-            self.engine.tell(_trajectory(request.fingerprint, unit.note, choice, time_s, server_s))
+            self.engine.tell(_trajectory(request.fingerprint, unit.note, choice, time_s, server_s, now=now))
 
     def abandon(self, request: Request, choice: Choice, wasted_s: float) -> None:
         """Take in that a statement was given up after `wasted_s`, and is run again."""
@@ -312,7 +311,9 @@ class Tuner:
         return self._ledger.account(request.fingerprint, request.statement.normalised)
 
 
-def _trajectory(fingerprint: str, note: PlanNote, choice: Choice, time_s: float, server_s: float) -> DagTrajectory:
+def _trajectory(
+    fingerprint: str, note: PlanNote, choice: Choice, time_s: float, server_s: float, *, now: float
+) -> DagTrajectory:
     return DagTrajectory(
         0,
         note.embedding,
@@ -321,5 +322,5 @@ def _trajectory(fingerprint: str, note: PlanNote, choice: Choice, time_s: float,
         fingerprint,
         note.shape,
         baseline_us=1e6 * server_s if server_s > 0.0 else None,
-        timestamp=time.time(),
+        timestamp=now,  # seconds of statements, so that the same calls give the same state
     )

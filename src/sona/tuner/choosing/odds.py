@@ -57,6 +57,10 @@ class _Outcomes:
         self.ratios[place], self.bounds[place] = ratio, bound
         self.total += 1
 
+    def state(self) -> State:
+        figures = np.stack([self.ratios, self.bounds, self.surprises])
+        return State({"embeddings": self.embeddings.copy(), "figures": figures, "total": self.total})
+
 
 class ArmOdds:
     """What arms did, and from it what they may do.
@@ -106,18 +110,7 @@ class ArmOdds:
 
     def state(self) -> State:
         """Return every outcome kept."""
-        return State(
-            {
-                arm: State(
-                    {
-                        "embeddings": one.embeddings.copy(),
-                        "figures": np.stack([one.ratios, one.bounds, one.surprises]),
-                        "total": one.total,
-                    }
-                )
-                for arm, one in self._outcomes.items()
-            }
-        )
+        return State({"arms": list(self._outcomes), **{arm: one.state() for arm, one in self._outcomes.items()}})
 
     @classmethod
     def from_state(cls, state: State, width: int) -> Self:
@@ -127,7 +120,7 @@ class ArmOdds:
             StoreError: damaged, or of another width.
         """
         odds = cls(width)
-        for arm in dict(state.items()):
+        for arm in state.texts("arms"):
             kept, one = state.child(arm), _Outcomes(width)
             one.embeddings = kept.floats("embeddings", _KEPT, width)
             one.ratios, one.bounds, one.surprises = kept.doubles("figures", 3, _KEPT)
