@@ -39,8 +39,13 @@ def test_a_query_on_the_wrong_plan_gets_faster_and_none_is_ever_wrong(connection
     before = settings_of(connection)
     expected = {sql: plainly(connection, sql) for sql in [SKEWED, *OTHERS]}
     tuner = attach(connection, path=tmp_path / "tuner", config=TunerConfig(min_mean_s=0.001))
-    passed(connection, expected, 40)
-    slow = max(tuner._plans.units.values(), key=lambda unit: unit.server_s)
+    passes = 0
+    while passes < 200:  # what trying may cost is a share of the time spent: a busy machine takes longer to find it
+        passed(connection, expected, 20)
+        passes += 20
+        slow = max(tuner._plans.units.values(), key=lambda unit: unit.server_s)
+        if slow.incumbent != "server":
+            break
     assert "Nested Loop" in slow.note.kinds
     assert slow.incumbent != "server"
     assert slow.incumbent_s < 0.3 * slow.server_s
@@ -48,7 +53,7 @@ def test_a_query_on_the_wrong_plan_gets_faster_and_none_is_ever_wrong(connection
     budget = tuner._plans.budget
     assert budget.explored_s <= 0.05 * budget.spent_s + 0.05
     ledger = tuner._ledger
-    assert ledger.queries_processed == 40 * len(expected)
+    assert ledger.queries_processed == passes * len(expected)
     assert ledger.total_s == pytest.approx(budget.spent_s)
     assert sum(account.explored_s for account in ledger.accounts().values()) == pytest.approx(budget.explored_s)
 

@@ -154,7 +154,7 @@ def test_locks_of_a_statement_last_as_long_as_its_transaction(database_dsn):
 def test_the_shorter_of_two_limits_counts(connection, limit, is_ours):
     connection.execute(f"SET statement_timeout = '{limit}'")
     before = settings_of(connection)
-    tuner = attach(connection, urgent(timeout_s=0.4 if is_ours else 60.0))
+    tuner = attach(connection, urgent(timeout_s=0.05 if is_ours else 60.0))
     if is_ours:
         assert connection.execute(SLOW.replace("3000000", "4000000")).fetchone() == (4_000_000,)
     else:

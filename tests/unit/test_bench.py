@@ -243,7 +243,7 @@ def test_vector_searches(bench):
         assert name in printed
         assert pattern["exact"]["recall"] == 1.0
         assert pattern["fixed"]["recall"] >= 0.95
-        assert pattern["oracle"]["ms"] <= pattern["fixed"]["ms"]
+        assert pattern["oracle"]["recall"] >= 0.95  # of every query; `fixed` only on average, and may be quicker
         assert all(0.0 <= pattern[way]["recall"] <= 1.0 and pattern[way]["ms"] > 0.0 for way in ways)
     each = figures["patterns"].values()
     assert figures["total_s"]["sona"] == pytest.approx(sum(one["sona"]["ms"] * one["queries"] for one in each) / 1e3)

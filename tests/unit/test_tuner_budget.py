@@ -18,17 +18,22 @@ def test_nothing_spent_is_no_room():
 
 def test_a_round_brings_its_share_and_no_more_is_saved_up():
     assert spent(rounds=1).room_s == pytest.approx(0.5)
-    assert spent(rounds=50).room_s == pytest.approx(0.5)
+    assert spent(rounds=10).room_s == pytest.approx(0.5)
+    assert spent(rounds=10).balance_s == pytest.approx(5.0)
+
+
+def test_of_what_was_not_spent_for_long_a_tenth_may_be_spent_at_once():
+    assert spent(rounds=50).room_s == pytest.approx(2.5)
     assert spent(rounds=50).balance_s == pytest.approx(25.0)
 
 
 def test_half_of_what_is_saved_may_be_spent_within_the_share_of_all_time():
-    assert spent(rounds=50, saved_s=4.0).room_s == pytest.approx(2.5)
+    assert spent(rounds=10, saved_s=4.0).room_s == pytest.approx(2.5)
     assert spent(rounds=2, saved_s=40.0).room_s == pytest.approx(1.0)
 
 
 def test_what_was_tried_is_gone_and_comes_back_with_time():
-    budget = spent(rounds=50)
+    budget = spent(rounds=8)
     budget.explore(0.4)
     assert budget.room_s == pytest.approx(0.1)
     budget.explore(0.6)
@@ -40,7 +45,7 @@ def test_what_was_tried_is_gone_and_comes_back_with_time():
 
 
 def test_a_limit_that_shrinks_takes_what_was_saved_up():
-    budget = spent(rounds=50, saved_s=4.0)
+    budget = spent(rounds=10, saved_s=4.0)
     budget.spend(0.0, round_s=10.0, saved_s=0.0)
     assert budget.room_s == pytest.approx(0.5)
     assert budget.limit_s == pytest.approx(0.5)

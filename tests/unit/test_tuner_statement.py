@@ -207,7 +207,7 @@ class TestRefusal:
 
     def test_without_the_parser(self, monkeypatch):
         for name in ("query", "sameness", "search_problem", "search_shape", "sql_tree"):
-            monkeypatch.delitem(sys.modules, f"sona.tuner.{name}", raising=False)
+            monkeypatch.delitem(sys.modules, f"sona.tuner.statements.{name}", raising=False)
         monkeypatch.setitem(sys.modules, "sqlglot", None)
         with pytest.raises(MissingExtra, match=r"pip install 'sona\[postgres\]'"):
             read_statement("SELECT 1 + a FROM t")

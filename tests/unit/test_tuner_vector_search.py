@@ -3,7 +3,7 @@
 import pytest
 
 from sona.errors import InvalidValue, PlanError
-from sona.tuner import search_problem as problems
+from sona.tuner.statements import search_problem as problems
 from sona.tuner.statements.statement import read_statement
 from sona.tuner.statements.values import Literal, Parameter
 from sona.tuner.statements.vector_search import Filter

@@ -9,6 +9,7 @@ from sona.errors import StoreError
 from sona.state import State
 
 _RELAXED = 0.5  # of what is saved in a round may be spent in a round, within the share of all time
+_PATIENCE = 0.1  # of what was not spent for long may be spent at once: a statement may be most of its round
 
 
 class Budget:
@@ -16,7 +17,7 @@ class Budget:
 
     Two limits hold. Over all time, trying costs at most `share` of what was spent. In one round - every statement
     once - it costs at most about `share` of a round of the server's own choices, and half of what is saved by then:
-    what was not spent early may not be spent all at once.
+    what was not spent early may not be spent all at once, but a tenth of it may.
 
     Args:
         share: Most of the time spent that trying may have cost.
@@ -62,7 +63,8 @@ class Budget:
             saved_s: Seconds that are saved of them at present.
         """
         self.spent_s += time_s
-        self._limit_s = self._share * round_s + _RELAXED * max(0.0, saved_s)
+        of_round_s = self._share * round_s + _RELAXED * max(0.0, saved_s)
+        self._limit_s = max(of_round_s, _PATIENCE * self.balance_s)
         if round_s > 0.0:
             self._tokens_s += time_s * self._limit_s / round_s
         self._tokens_s = min(self._tokens_s, self._limit_s)
