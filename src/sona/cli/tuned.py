@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sona.cli.findings import counted
 from sona.cli.show import excerpt, print_pairs, print_table, printable, say, table
-from sona.tuner.report import Finding, PatternReport, StatementReport, TunerReport, duration, times
+from sona.tuner.report import PatternReport, TunerReport, duration, times
 from sona.tuner.run import PassResult, WorkloadResult
 from sona.tuner.searches.report import SearchPattern
 
@@ -96,24 +96,15 @@ def _patterns(patterns: Sequence[PatternReport]) -> None:
 
 
 def _statements(found: TunerReport, most: int) -> None:
-    known = [
-        (place, one)
-        for place, pattern in enumerate(found.patterns, 1)
-        for one in pattern.known
-        if one.finding in (Finding.FASTER, Finding.GIVEN_UP)
-    ]
+    known = found.changed
     if not known:
         return
     say("", "Statements that ran with other settings:")
     rows = table("query", "runs", "server's own", "now", "settings in force", "given up")
-    for place, one in sorted(known, key=lambda pair: -_gain(pair[1]))[:most]:
+    for place, one in known[:most]:
         own, now = (("-" if time_s is None else duration(time_s)) for time_s in (one.server_s, one.now_s))
         rows.add_row(str(place), f"{one.runs:,}", own, now, settings(one.settings), times(one.rollbacks))
     print_table(rows)
-
-
-def _gain(one: StatementReport) -> float:
-    return one.runs * ((one.server_s or 0.0) - (one.now_s or 0.0))
 
 
 def settings(values: Mapping[str, str]) -> str:

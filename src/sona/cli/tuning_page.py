@@ -124,15 +124,9 @@ def _pattern(place: int, one: PatternReport) -> list[str]:
 
 
 def _statements(found: TunerReport) -> str:
-    known = [
-        (place, one)
-        for place, pattern in enumerate(found.patterns, 1)
-        for one in pattern.known
-        if one.finding in (Finding.FASTER, Finding.GIVEN_UP)
-    ]
+    known = found.changed
     if not known:
         return '<p class="note">None: every statement runs as the server chooses.</p>'
-    known.sort(key=lambda pair: -pair[1].runs * ((pair[1].server_s or 0.0) - (pair[1].now_s or 0.0)))
     longest = max(one.server_s or 0.0 for _, one in known)
     rows = [_statement(place, one, longest) for place, one in known[:_ROWS]]
     names = ("Query", "Runs", "Server's own", "Now", "", "Settings in force", "Why")

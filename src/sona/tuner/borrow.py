@@ -125,7 +125,7 @@ class Borrowed:
         """Whether an error is the application's own: its transaction stays failed, as it does without a tuner."""
 
     def __enter__(self) -> Self:
-        """Set everything, in one exchange.
+        """Set everything.
 
         Raises:
             psycopg.Error: a setting is refused; nothing is set.

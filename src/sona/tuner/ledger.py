@@ -82,8 +82,12 @@ class Ledger:
     def add(self, account: Account, time_s: float) -> None:
         """Count one run."""
         account.count += 1
-        account.total_s += time_s
         self.queries_processed += 1
+        self.wait(account, time_s)
+
+    def wait(self, account: Account, time_s: float) -> None:
+        """Count time that the application waited, run or not."""
+        account.total_s += time_s
         self.total_s += time_s
 
     def accounts(self) -> Mapping[str, Account]:

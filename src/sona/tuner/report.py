@@ -137,6 +137,17 @@ class TunerReport:
         return bool(self.trials) or self.checked_s > 0.0 or any(family.tried for family in families)
 
     @property
+    def changed(self) -> list[tuple[int, StatementReport]]:
+        """The statements that run or ran with other settings, each with the place of its pattern; most won first."""
+        known = [
+            (place, one)
+            for place, pattern in enumerate(self.patterns, 1)
+            for one in pattern.known
+            if one.finding in (Finding.FASTER, Finding.GIVEN_UP)
+        ]
+        return sorted(known, key=lambda pair: -pair[1].runs * ((pair[1].server_s or 0.0) - (pair[1].now_s or 0.0)))
+
+    @property
     def _in_force(self) -> str:
         return f"{self.faster:,} of {self.statements:,} statements run with other settings."
 

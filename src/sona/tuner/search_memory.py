@@ -129,8 +129,7 @@ class SearchMemory:
     def _explored(self, request: Request, time_s: float) -> None:
         account = self._account(request)
         account.explored_s += time_s
-        account.total_s += time_s
-        self._ledger.total_s += time_s
+        self._ledger.wait(account, time_s)
 
     def _account(self, request: Request) -> Account:
         return self._ledger.account(request.fingerprint, request.statement.normalised)

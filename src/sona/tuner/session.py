@@ -23,7 +23,7 @@ from sona.tuner.borrow import (
     plain_kind,
     psycopg,
 )
-from sona.tuner.choosing.plan_policy import Choice, Purpose
+from sona.tuner.choosing.choice import Choice, Purpose
 from sona.tuner.facts import refusal_of
 from sona.tuner.plans.plan import Document, NeuralDagPlan
 from sona.tuner.requests import Request, Run

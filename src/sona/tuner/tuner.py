@@ -13,9 +13,10 @@ from typing import Self
 from sona.config.tuner import TunerConfig
 from sona.errors import ConfigError
 from sona.state import State, read_state, write_state
-from sona.tuner.choosing.arms import SERVER, Arm
+from sona.tuner.choosing.arms import Arm
+from sona.tuner.choosing.choice import AS_SERVER, Choice
 from sona.tuner.choosing.family_policy import FamilyPolicy
-from sona.tuner.choosing.plan_policy import Choice, PlanPolicy, Purpose
+from sona.tuner.choosing.plan_policy import PlanPolicy
 from sona.tuner.choosing.unit import PlanNote
 from sona.tuner.dag.engine import DagSonaEngine
 from sona.tuner.dag.trajectories import DagTrajectory
@@ -32,7 +33,6 @@ TUNER_MODES = ("tune", "observe")
 """What a tuner does: choose settings, or only look on."""
 
 _KIND = "tuner"
-_SERVER = Choice(SERVER, Purpose.SERVER)
 
 
 class Tuner:
@@ -177,7 +177,7 @@ class Tuner:
     def choose(self, request: Request) -> Choice:
         """Return what to run a statement with."""
         if self.mode == "observe":
-            return _SERVER
+            return AS_SERVER
         with self._lock:
             if request.is_family:
                 return self._families.choose(request.fingerprint, barred=self._plans.barred)
@@ -186,7 +186,7 @@ class Tuner:
     def in_force(self, request: Request) -> Choice:
         """Return what to run a statement with when nothing is tried."""
         if self.mode == "observe":
-            return _SERVER
+            return AS_SERVER
         with self._lock:
             if request.is_family:
                 return self._families.in_force(request.fingerprint)
@@ -296,9 +296,8 @@ class Tuner:
     def _waste(self, request: Request, time_s: float) -> Account:
         # The application waits for it, and has nothing of it.
         account = self._account(request)
-        account.total_s += time_s
+        self._ledger.wait(account, time_s)
         account.saved_s -= time_s
-        self._ledger.total_s += time_s
         return account
 
     @contextlib.contextmanager

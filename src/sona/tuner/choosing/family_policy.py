@@ -11,12 +11,11 @@ from sona.errors import StoreError
 from sona.state import State
 from sona.tuner.choosing.arms import SERVER, Arm, plan_arms
 from sona.tuner.choosing.budget import Budget
+from sona.tuner.choosing.choice import AS_SERVER, Choice, Purpose, in_force
 from sona.tuner.choosing.family import CONTROL, ENOUGH, Family
-from sona.tuner.choosing.plan_policy import Choice, Purpose
 
 _SPARED = 4  # one run in so many may be a trial
-_TRIAL, _LIMIT, _LIMIT_S = 2.0, 3.0, 0.05  # of the server's own times: when a trial, and what is in force, is given up
-_DEFAULT = Choice(SERVER, Purpose.SERVER)
+_TRIAL = 2.0  # of the server's own time: when a trial is given up
 
 
 class FamilyPolicy:
@@ -68,9 +67,8 @@ class FamilyPolicy:
         """Return what to run a statement of a family with when nothing is tried."""
         family = self._family(fingerprint)
         if family.incumbent == SERVER.name:
-            return _DEFAULT
-        timeout_s = _LIMIT * family.longest_s + _LIMIT_S
-        return Choice(self._named[family.incumbent], Purpose.KNOWN, timeout_s, family.server_s)
+            return AS_SERVER
+        return in_force(self._named[family.incumbent], family.server_s, family.longest_s)
 
     def _trial(self, family: Family, barred: Collection[str]) -> Choice | None:
         runs = len(family.logs.get(SERVER.name, ()))

@@ -19,7 +19,7 @@ from sona.errors import StoreError
 from sona.state import State
 from sona.tuner.choosing.arms import SERVER, Arm, plan_arms
 from sona.tuner.choosing.budget import Budget
-from sona.tuner.choosing.choice import Choice, Purpose
+from sona.tuner.choosing.choice import AS_SERVER, Choice, Purpose, in_force
 from sona.tuner.choosing.odds import RATIOS, ArmOdds, Case
 from sona.tuner.choosing.unit import PlanNote, Unit
 from sona.tuner.choosing.wants import Trial, Want, Wants
@@ -27,7 +27,6 @@ from sona.tuner.choosing.wants import Trial, Want, Wants
 _ENOUGH = 2  # runs under the server's own choice before anything else is tried
 _WORSE, _WORSE_S = 1.25, 0.002  # slower than the server's own choice by both: a strike against what is in force
 _STRIKES = 2
-_LIMIT, _LIMIT_S = 3.0, 0.05  # what is in force is given up after so many times the server's own time, and so long
 _CHANGED = 2.0  # the server's own time changed by this factor: what was found out is out of date
 _LATE = 3.0  # times of what usually lies between two runs of a statement, after which it is not waited for
 _FURTHER = 1.3  # an arm that was given up is tried again only with so much more time
@@ -36,9 +35,6 @@ _SHORT_OF = 0.9  # of what a round has room for
 _SHORTEST_S = 1e-6  # a statement below it is not worth a thought
 _EXPLAIN_S = 0.0015  # what asking for a plan is expected to cost, until it was seen
 _EXPLAIN_SHARE = 0.05  # of the time a statement took so far: what asking for its plan may cost
-
-
-_DEFAULT = Choice(SERVER, Purpose.SERVER)
 
 
 __all__ = ["Choice", "PlanPolicy", "Purpose"]
@@ -83,7 +79,7 @@ class PlanPolicy:
         """Return what to run the statement `key` with; the server's own choice for one that is not known."""
         unit = self.units.get(key)
         if unit is None:
-            return _DEFAULT
+            return AS_SERVER
         if (trial := self._affordable(key, unit)) is not None:
             return Choice(self._named[trial.arm], Purpose.TRIAL, trial.timeout_s, unit.incumbent_s)
         if unit.incumbent != SERVER.name and unit.count >= unit.next_check and self.budget.room_s >= unit.saved_s:
@@ -94,8 +90,8 @@ class PlanPolicy:
         """Return what to run the statement `key` with when nothing is tried."""
         unit = self.units.get(key)
         if unit is None or unit.incumbent == SERVER.name:
-            return _DEFAULT
-        return Choice(self._named[unit.incumbent], Purpose.KNOWN, _LIMIT * unit.server_s + _LIMIT_S, unit.server_s)
+            return AS_SERVER
+        return in_force(self._named[unit.incumbent], unit.server_s, unit.server_s)
 
     def wants_plan(self, key: str) -> bool:
         """Return True when the server's own plan of the statement is worth asking for, and can be afforded."""
