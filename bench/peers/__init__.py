@@ -1,0 +1,1 @@
+"""The parts of `speed_peers.py` and `speed_growth.py`."""
