@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from sona import kernel
 from sona.errors import ConfigError, DimensionMismatch, InvalidValue
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -47,6 +48,8 @@ def vector(value: npt.ArrayLike, width: int | None = None, what: str = "vector")
         DimensionMismatch: d differs from `width`.
         InvalidValue: not one-dimensional, empty, not numbers, NaN or infinite.
     """
+    if kernel.is_vector(value, width):
+        return value
     array = _cast(value, what)
     if array.ndim != 1:
         raise InvalidValue(f"{what}: expected shape (d,), got {array.shape}")
@@ -92,6 +95,8 @@ def embedding(value: npt.ArrayLike, width: int | None = None, what: str = "embed
         DimensionMismatch: d differs from `width`.
         InvalidValue: another shape, not numbers, NaN, infinite, or of a squared length beyond float32.
     """
+    if kernel.is_vector(value, width):
+        return value
     array = _cast(value, what)
     if array.ndim != 1:
         raise InvalidValue(f"{what}: expected shape (d,), got {array.shape}")

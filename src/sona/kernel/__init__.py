@@ -1,0 +1,60 @@
+"""The arithmetic of the hot paths: compiled where that could be done, numpy elsewhere; chosen once, at import.
+
+Both answer to the same calls. Each takes arrays exactly as it needs them - float32, aligned, C-contiguous, of the right
+shape, finite - and returns None for anything else: nothing was written then, and its caller looks closer.
+
+`SONA_KERNEL` chooses: `numpy`, or an instruction set (`baseline`, `avx2`, `avx512`); by default the best there is. The
+instruction sets give the same bits; numpy gives the same numbers up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from sona.kernel.choose import chosen
+
+if TYPE_CHECKING:
+    from sona.kernel import _native as _made
+else:
+    _made = chosen.made
+
+__all__ = [
+    "LowRank",
+    "blend",
+    "chosen",
+    "constrain",
+    "headed",
+    "is_vector",
+    "kept",
+    "maker",
+    "nearest",
+    "products",
+    "products_of_two",
+    "top",
+]
+
+Record = TypeVar("Record")
+
+LowRank = _made.LowRank
+blend, constrain = _made.blend, _made.constrain
+headed, is_vector, kept = _made.headed, _made.is_vector, _made.kept
+nearest, top = _made.nearest, _made.top
+products, products_of_two = _made.products, _made.products_of_two
+
+
+def maker(record: type[Record]) -> Callable[..., Record]:
+    """Return what makes a slotted dataclass of all its fields in their order, which were checked already.
+
+    It runs no `__init__` and so checks nothing: for the rooms that did.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True, slots=True)
+    ... class Point:
+    ...     x: float
+    ...     y: float = 0.0
+    >>> maker(Point)(1.0, 2.0)
+    Point(x=1.0, y=2.0)
+    """
+    names = tuple(getattr(record, "__dataclass_fields__", ()))
+    return _made.maker(record, names)
