@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from sona.adapters.factors import closer
 from sona.adapters.statistics import RidgeStatistics
 from sona.checks import Floats, embeddings, fraction, matrix, setting_number, setting_whole, whole
 from sona.errors import DimensionMismatch, LearningError
+from sona.kernel import LowRank
 from sona.state import State, read_state, write_state
 
 _KIND = "base_lora"
@@ -18,10 +22,17 @@ _KIND = "base_lora"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoraLayer:
-    """The published factors of one layer: down, shape (d, r), and up, shape (r, d); read-only."""
+    """The published factors of one layer, read-only.
+
+    Args:
+        down: Shape (d, r).
+        up: Shape (r, d).
+        bound: Both, as forward passes use them.
+    """
 
     down: Floats
     up: Floats
+    bound: LowRank
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +126,9 @@ class BaseLoRA:
             Hu et al. 2021, LoRA, eq. 3.
         """
         layer = self._layer(layer_idx)
-        array = embeddings(x, self._hidden_dim, "x")
-        return array.copy() if layer is None else array + self._correction(layer, array)
+        if layer is None:
+            return embeddings(x, self._hidden_dim, "x").copy()
+        return self._corrected(layer.bound.forward, x)
 
     def delta(self, layer_idx: int, x: npt.ArrayLike) -> Floats:
         """Return the correction of one layer alone, of the shape of `x`; zero for a layer that was never set.
@@ -126,12 +138,13 @@ class BaseLoRA:
             InvalidValue: no such layer, NaN or infinity.
         """
         layer = self._layer(layer_idx)
-        array = embeddings(x, self._hidden_dim, "x")
-        return np.zeros_like(array) if layer is None else self._correction(layer, array)
+        if layer is None:
+            return np.zeros_like(embeddings(x, self._hidden_dim, "x"))
+        return self._corrected(layer.bound.delta, x)
 
-    def _correction(self, layer: LoraLayer, array: Floats) -> Floats:
-        correction: Floats = (array.dot(layer.down) * self._scaling).dot(layer.up)
-        return correction
+    def _corrected(self, correct: Callable[[object], Floats | None], x: npt.ArrayLike) -> Floats:
+        found = correct(x)
+        return closer(correct, x, self._hidden_dim) if found is None else found
 
     def _layer(self, layer_idx: int) -> LoraLayer | None:
         layers = self._layers
@@ -163,7 +176,9 @@ class BaseLoRA:
             if factor.shape[0] != rows:
                 raise DimensionMismatch(rows, factor.shape[0], name)
             factor.flags.writeable = False
-        self._publish(layer_idx, LoraLayer(*factors))
+        flat = np.concatenate([factor.ravel() for factor in factors])
+        bound = LowRank(flat, self._hidden_dim, self._rank, float(self._scaling), math.inf)
+        self._publish(layer_idx, LoraLayer(*factors, bound))
 
     def reset_layer(self, layer_idx: int) -> None:
         """Make one layer the identity again.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from sona.checks import Floats
+from sona.checks import Floats, embeddings
 from sona.errors import DimensionMismatch, InvalidValue
 
 Constraint: TypeAlias = Callable[[Floats, Floats], Floats]
@@ -18,7 +18,7 @@ Constraint: TypeAlias = Callable[[Floats, Floats], Floats]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoraWeights:
-    """One published state of the instant adapter; never changed, only replaced.
+    """One published state of the instant adapter, as views that cannot be written.
 
     Args:
         a: Down projection A, shape (d, r).
@@ -29,23 +29,12 @@ class LoraWeights:
     a: Floats
     b: Floats
     scale: float
-    up: Floats = field(init=False)  # s B
-    gain: float = field(init=False)  # |A| |s B|, Frobenius norms: no correction is longer than gain |x|
-
-    def __post_init__(self) -> None:
-        """Derive what every forward pass needs, and freeze the arrays."""
-        up = self.b * np.float32(self.scale)
-        a, b = self.a.astype(np.float64).ravel(), up.astype(np.float64).ravel()
-        gain = math.sqrt(a.dot(a) * b.dot(b))
-        object.__setattr__(self, "up", up)
-        object.__setattr__(self, "gain", gain)
-        for array in (self.a, self.b, up):
-            array.flags.writeable = False
 
     @property
-    def flat(self) -> Floats:
-        """A, then B, row by row, shape (2 d r,)."""
-        return np.concatenate((self.a.ravel(), self.b.ravel()))
+    def up(self) -> Floats:
+        """S B, shape (r, d)."""
+        scaled: Floats = self.b * np.float32(self.scale)
+        return scaled
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,3 +64,24 @@ def require_fit(out: Floats, array: Floats) -> None:
         if out.ndim == array.ndim and out.shape[:-1] == array.shape[:-1]:
             raise DimensionMismatch(array.shape[-1], out.shape[-1], "out")
         raise InvalidValue(f"out: expected shape {array.shape}, got {out.shape}")
+
+
+def closer(
+    correct: Callable[[Floats], Floats | None], x: npt.ArrayLike, width: int, out: Floats | None = None
+) -> Floats:
+    """Return `correct(x)` for an `x` that the kernel did not take as it is: checked, and copied to where it does.
+
+    Raises:
+        DimensionMismatch: `x` is of another width.
+        InvalidValue: NaN, infinity, a length beyond float32, or an `out` that does not fit.
+    """
+    array = np.array(embeddings(x, width, "x"), np.float32, order="C", subok=False)
+    if out is not None:
+        require_fit(out, array)
+    corrected = correct(array)
+    if corrected is None:
+        raise InvalidValue("x: a squared length overflows float32")
+    if out is None:
+        return corrected
+    np.copyto(out, corrected)
+    return out

@@ -12,21 +12,20 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from sona.adapters.factors import Constraint, LoraGradient, LoraWeights, require_fit, split_flat
+from sona.adapters.factors import Constraint, LoraGradient, LoraWeights, closer, split_flat
 from sona.adapters.signal import LearningSignal
-from sona.checks import Floats, embedding, embeddings, finite, setting_number, setting_whole
+from sona.checks import Floats, embedding, finite, setting_number, setting_whole
 from sona.errors import DimensionMismatch, InvalidValue, LearningError, StoreError
+from sona.kernel import LowRank
 from sona.state import State
 
-_F4 = np.dtype(np.float32)
 _DIVERGED = 1e6  # no useful weight is near it, and below it no correction overflows float32
-_SQUARE_LIMIT = 3.4e38
 
 
 class MicroLoRA:
     """A correction of rank 1 or 2 that learns within one request; a new one returns its input bit for bit.
 
-    Readers use one published `LoraWeights` and never lock; one writer at a time accumulates and applies.
+    Readers use one published `LowRank` and never lock; one writer at a time accumulates and applies.
 
     >>> adapter = MicroLoRA(2, rank=1, seed=0)
     >>> x = np.array([0.6, 0.8], np.float32)
@@ -41,7 +40,9 @@ class MicroLoRA:
     __slots__ = (
         "_applied",
         "_hidden_dim",
+        "_limit",
         "_pending",
+        "_published",
         "_rank",
         "_scale",
         "_seed",
@@ -49,7 +50,6 @@ class MicroLoRA:
         "_skipped",
         "_sum",
         "_trust_region",
-        "_weights",
     )
 
     def __init__(
@@ -83,14 +83,16 @@ class MicroLoRA:
         self._hidden_dim, self._rank, self._seed = int(hidden_dim), int(rank), int(seed)
         self._shape = (self._hidden_dim,)
         self._trust_region, self._scale = float(trust_region), float(chosen)
+        self._limit = _DIVERGED / max(self._scale, 1.0)
         self._pending = self._skipped = self._applied = 0
-        self._sum = np.zeros(self.param_count, np.float32)
-        self._weights = self._untrained()
+        self._sum: Floats | None = None
+        self._published: LowRank = self._bound(self._untrained())
 
-    def _untrained(self) -> LoraWeights:
+    def _untrained(self) -> Floats:
         d, r = self._hidden_dim, self._rank
-        a = np.random.default_rng(self._seed).normal(0.0, 1.0 / math.sqrt(d), (d, r)).astype(np.float32)
-        return LoraWeights(a, np.zeros((r, d), np.float32), self._scale)
+        flat = np.zeros(2 * d * r, np.float32)
+        flat[: d * r] = np.random.default_rng(self._seed).normal(0.0, 1.0 / math.sqrt(d), d * r)
+        return flat
 
     def forward(self, x: npt.ArrayLike, out: Floats | None = None) -> Floats:
         """Return `x` corrected by the adapter; a new adapter returns `x` unchanged, bit for bit.
@@ -109,59 +111,15 @@ class MicroLoRA:
         Source:
             Hu et al. 2021, LoRA, eq. 3.
         """
-        weights = self._weights
-        array, correction = self._correction(weights, x)
-        if out is None:
-            return array.copy() if correction is None else array + correction
-        require_fit(out, array)
-        if correction is None:
-            np.copyto(out, array)
-            return out
-        return np.add(array, correction, out)
+        published = self._published
+        corrected = published.forward(x, out)
+        return closer(published.forward, x, self._hidden_dim, out) if corrected is None else corrected
 
     def delta(self, x: npt.ArrayLike, out: Floats | None = None) -> Floats:
         """Return the correction alone, as `forward`: never longer than rho |x|, zero for a new adapter."""
-        array, correction = self._correction(self._weights, x)
-        if correction is None:
-            correction = np.zeros_like(array)
-        if out is None:
-            return correction
-        require_fit(out, array)
-        np.copyto(out, correction)
-        return out
-
-    def _correction(self, weights: LoraWeights, x: npt.ArrayLike) -> tuple[Floats, Floats | None]:
-        # The checked x and its correction; None for no correction at all. The first branch is the hot path.
-        if isinstance(x, np.ndarray) and x.dtype is _F4 and x.shape == self._shape:
-            square = _square(x)
-            if square < _SQUARE_LIMIT:
-                if weights.gain == 0.0:
-                    return x, None
-                raw = x.dot(weights.a).dot(weights.up)
-                if weights.gain > self._trust_region and (shrink := self._shrink(raw, square)) < 1.0:
-                    raw *= shrink
-                return x, raw
-        array = embeddings(x, self._hidden_dim, "x")
-        if weights.gain == 0.0:
-            return array, None
-        raw = array.dot(weights.a).dot(weights.up)
-        if weights.gain > self._trust_region:
-            raw *= self._shrink_each(raw, array)
-        return array, raw
-
-    def _shrink(self, raw: Floats, square: float) -> float:
-        # k of one correction, given |x|^2.
-        length = _wide_square(raw)
-        allowed = self._trust_region * self._trust_region * square
-        return math.sqrt(allowed / length) if length > allowed else 1.0
-
-    def _shrink_each(self, raw: Floats, array: Floats) -> Floats:
-        # k of every row, shape (n, 1) or (1,), in float64 so that nothing overflows.
-        lengths = np.einsum("...i,...i", raw, raw, dtype=np.float64)
-        allowed = self._trust_region**2 * np.einsum("...i,...i", array, array, dtype=np.float64)
-        ratio = np.divide(allowed, lengths, out=np.ones_like(lengths), where=lengths > allowed)
-        factors: Floats = np.sqrt(ratio).astype(np.float32)[..., None]
-        return factors
+        published = self._published
+        correction = published.delta(x, out)
+        return closer(published.delta, x, self._hidden_dim, out) if correction is None else correction
 
     def gradient(self, x: npt.ArrayLike, g: npt.ArrayLike) -> LoraGradient:
         """Return the exact gradient of <g, x'(x)> for both factors, the direction in which it grows.
@@ -189,24 +147,13 @@ class MicroLoRA:
         push = embedding(g, self._hidden_dim, "g")
         return self._flat_gradient(request, push)
 
-    def _flat_gradient(self, request: Floats, push: Floats) -> Floats:
-        weights = self._weights
-        hidden = request.dot(weights.a)
-        if weights.gain > self._trust_region:
-            push = self._reachable(push, hidden.dot(weights.up), _square(request))
-        flat = np.empty(self.param_count, np.float32)
-        for_a, for_b = split_flat(flat, self._hidden_dim, self._rank)
-        np.dot(request[:, None], weights.up.dot(push)[None, :], for_a)  # half the time of a multiply r wide
-        np.multiply((hidden * np.float32(weights.scale))[:, None], push, for_b)
-        return flat
-
-    def _reachable(self, push: Floats, raw: Floats, square: float) -> Floats:
-        # g' of `gradient`.
-        shrink = self._shrink(raw, square)
-        if shrink == 1.0:
-            return push
-        outward = max(float(raw.dot(push)), 0.0) / _wide_square(raw)
-        return push * np.float32(shrink) - raw * np.float32(shrink * outward)
+    def _flat_gradient(self, request: Floats, push: Floats, base: Floats | None = None) -> Floats:
+        found = self._published.gradient(request, push, base)
+        if found is None:  # not plain, or not finite
+            found = self._published.gradient(_plain(request), _plain(push), base)
+        if found is None:
+            raise LearningError("accumulated gradients overflow float32; this signal was not added")
+        return found
 
     def accumulate_gradient(self, signal: LearningSignal) -> bool:
         """Add the gradient of `signal` to those waiting; False, and counted, when it is no push.
@@ -220,11 +167,7 @@ class MicroLoRA:
         if not signal.is_push:
             self._skipped += 1
             return False
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = self._sum + self._flat_gradient(signal.query_embedding, signal.gradient_estimate)
-            if not math.isfinite(total.dot(total)):
-                raise LearningError("accumulated gradients overflow float32; this signal was not added")
-        self._sum = total
+        self._sum = self._flat_gradient(signal.query_embedding, signal.gradient_estimate, self._sum)
         self._pending += 1
         return True
 
@@ -243,44 +186,39 @@ class MicroLoRA:
         """
         if finite(learning_rate, "learning_rate") <= 0.0:
             raise InvalidValue(f"learning_rate: expected a number above 0, got {learning_rate!r}")
-        if self._pending == 0:
+        if self._sum is None:
             return 0
-        before = self._weights.flat
-        descent = self._sum * np.float32(-1.0 / self._pending)
-        if constrain is not None:
-            descent = np.asarray(constrain(descent, before), np.float32)
-            if descent.shape != before.shape:
-                raise LearningError(f"the constraint returned shape {descent.shape}, expected {before.shape}")
-        with np.errstate(over="ignore", invalid="ignore"):
-            after = before - np.float32(learning_rate) * descent
-        if not self._is_sound(after):
+        published = self._published
+        if constrain is None:
+            moved = published.moved(self._sum, -float(learning_rate) / self._pending, self._limit)
+        else:
+            descent = np.asarray(constrain(self._sum * np.float32(-1.0 / self._pending), published.flat), np.float32)
+            if descent.shape != published.flat.shape:
+                expected = published.flat.shape
+                raise LearningError(f"the constraint returned shape {descent.shape}, expected {expected}")
+            moved = published.moved(_plain(descent), learning_rate, self._limit)
+        if moved is None:
             raise LearningError(
                 "the step would leave weights that are not finite or have diverged; nothing was changed"
             )
-        self._publish(after)
+        self._published = moved
         applied = self.discard_accumulated()
         self._applied += applied
         return applied
 
-    def _is_sound(self, flat: Floats) -> bool:
-        # No weight is greater than the length of all, so only great lengths need a closer look; NaN fails both.
-        limit = _DIVERGED / max(self._scale, 1.0)
-        return _square(flat) < limit * limit or bool(np.abs(flat).max() < limit)
-
-    def _publish(self, flat: Floats) -> None:
-        a, b = split_flat(flat, self._hidden_dim, self._rank)
-        self._weights = LoraWeights(a, b, self._scale)
+    def _bound(self, flat: Floats) -> LowRank:
+        return LowRank(flat, self._hidden_dim, self._rank, self._scale, self._trust_region)
 
     def discard_accumulated(self) -> int:
         """Drop the waiting gradients without applying them; return how many there were."""
         dropped, self._pending = self._pending, 0
-        self._sum = np.zeros(self.param_count, np.float32)
+        self._sum = None
         return dropped
 
     def reset(self) -> None:
         """Become the untrained adapter again, with nothing waiting; counters go on."""
         self.discard_accumulated()
-        self._weights = self._untrained()
+        self._published = self._bound(self._untrained())
 
     def go_on_after(self, earlier: MicroLoRA) -> None:
         """Count on from where `earlier` stood."""
@@ -288,18 +226,19 @@ class MicroLoRA:
 
     def fold(self) -> LoraWeights:
         """Return the weights as they are and publish zero B: their caller has absorbed them elsewhere."""
-        folded = self._weights
-        self._weights = LoraWeights(folded.a, np.zeros_like(folded.b), self._scale)
+        folded, flat = self.weights, self._published.flat.copy()
+        flat[self._hidden_dim * self._rank :] = 0.0
+        self._published = self._bound(flat)
         return folded
 
     def flat(self) -> Floats:
-        """Return A, then B, row by row, shape (2 d r,): the one layout of weights, gradients and Fisher."""
-        return self._weights.flat
+        """Return A, then B, row by row, shape (2 d r,): the one layout of weights, gradients and Fisher; read-only."""
+        return self._published.flat
 
     @property
     def weights(self) -> LoraWeights:
         """The published weights."""
-        return self._weights
+        return LoraWeights(*split_flat(self._published.flat, self._hidden_dim, self._rank), self._scale)
 
     @property
     def rank(self) -> int:
@@ -353,8 +292,8 @@ class MicroLoRA:
                 "pending": self._pending,
                 "skipped": self._skipped,
                 "applied": self._applied,
-                "weights": self._weights.flat,
-                "sum": self._sum.copy(),
+                "weights": self._published.flat,
+                "sum": np.zeros(self.param_count, np.float32) if self._sum is None else self._sum,
             }
         )
 
@@ -372,25 +311,17 @@ class MicroLoRA:
             trust_region=state.number("trust_region"),
             scale=state.number("scale"),
         )
-        adapter._publish(_finite_floats(state, "weights", adapter.param_count))
-        adapter._sum = _finite_floats(state, "sum", adapter.param_count)
+        adapter._published = adapter._bound(_finite_floats(state, "weights", adapter.param_count))
+        waiting = _finite_floats(state, "sum", adapter.param_count)
         adapter._pending, adapter._skipped = state.whole("pending"), state.whole("skipped")
+        adapter._sum = waiting if adapter._pending else None
         adapter._applied = state.whole("applied")
         return adapter
 
 
-def _square(x: Floats) -> float:
-    # |x|^2; NaN or infinity for what cannot be used. Where warnings are errors, an overflow is one.
-    try:
-        return float(x.dot(x))
-    except RuntimeWarning:
-        return math.inf
-
-
-def _wide_square(raw: Floats) -> float:
-    # |raw|^2, in float64 where float32 is too narrow.
-    square = _square(raw)
-    return square if square < _SQUARE_LIMIT else float(np.sum(raw.astype(np.float64) ** 2))
+def _plain(x: Floats) -> Floats:
+    # As the kernel takes it; itself when it is so already.
+    return np.require(x, np.float32, ["C", "A"])
 
 
 def _finite_floats(state: State, name: str, length: int) -> Floats:

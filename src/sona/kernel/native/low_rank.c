@@ -4,8 +4,6 @@
 #include <math.h>
 #include <structmember.h>
 
-#define MOST_RANKS 64
-
 typedef struct {
     PyObject_HEAD
     PyArrayObject *flat; /* A (d, r), then B (r, d), row by row; never written */
@@ -21,7 +19,7 @@ static float *scratch(float *own, Py_ssize_t room, Py_ssize_t count) {
     return count <= room ? own : PyMem_RawMalloc((size_t)count * sizeof(float));
 }
 
-#define ROOM 2048
+#define ROOM 2112
 
 /* The new object takes over the caller's reference to `flat`, also when it fails. */
 static LowRank *low_rank_make(PyTypeObject *type, PyArrayObject *flat, Py_ssize_t d, int r, double scale,
@@ -61,7 +59,7 @@ static PyObject *low_rank_new(PyTypeObject *type, PyObject *args, PyObject *kwar
         return NULL;
     }
     if (!PyArg_ParseTuple(args, "Onidd", &flat, &d, &r, &scale, &reach)) return NULL;
-    if (d < 1 || r < 1 || r > MOST_RANKS || d > PY_SSIZE_T_MAX / 1024 || !is_vector(flat, 2 * d * r)) {
+    if (d < 1 || r < 1 || d > PY_SSIZE_T_MAX / 64 / r || !is_vector(flat, 2 * d * r)) {
         PyErr_SetString(PyExc_ValueError, "LowRank: expected a float32 vector of 2 d r numbers");
         return NULL;
     }
@@ -91,8 +89,8 @@ static double shrink(const LowRank *self, const float *raw, const float *x, doub
 }
 
 /* out = x + correction, or the correction alone; 1 when x is not finite, before anything is written. */
-static int correct_row(const LowRank *self, const float *x, int adds, float *raw, float *out) {
-    float hidden[MOST_RANKS];
+static int correct_row(const LowRank *self, const float *x, int adds, float *room, float *out) {
+    float *hidden = room, *raw = room + self->r;
     float square = loops->project(x, self->down, self->d, self->r, hidden);
     if (!(square < SQUARE_LIMIT)) return 1;
     if (self->gain == 0.0) {
@@ -115,11 +113,11 @@ static int correct_row(const LowRank *self, const float *x, int adds, float *raw
 }
 
 static int correct_rows(const LowRank *self, const float *x, Py_ssize_t n, int adds, float *out) {
-    float own[ROOM], *raw = scratch(own, ROOM, self->d);
-    int failed = raw == NULL ? -1 : 0;
+    float own[ROOM], *room = scratch(own, ROOM, self->r + self->d);
+    int failed = room == NULL ? -1 : 0;
     for (Py_ssize_t row = 0; row < n && failed == 0; row++)
-        failed = correct_row(self, x + row * self->d, adds, raw, out + row * self->d);
-    if (raw != own) PyMem_RawFree(raw);
+        failed = correct_row(self, x + row * self->d, adds, room, out + row * self->d);
+    if (room != own) PyMem_RawFree(room);
     return failed;
 }
 
@@ -183,11 +181,11 @@ static const float *followed(const LowRank *self, const float *x, const float *g
 
 static void add_gradient(const LowRank *self, const float *x, const float *g, const float *base, float *room,
                          float *out) {
-    float hidden[MOST_RANKS], along[MOST_RANKS];
     Py_ssize_t d = self->d;
     int r = self->r;
+    float *hidden = room, *along = room + r;
     loops->project(x, self->down, d, r, hidden);
-    const float *push = followed(self, x, g, hidden, room, room + d);
+    const float *push = followed(self, x, g, hidden, room + 2 * r, room + 2 * r + d);
     for (int k = 0; k < r; k++) along[k] = loops->dot(self->up + k * d, push, d);
     loops->outer(base, x, along, d, r, out);
     for (int k = 0; k < r; k++) {
@@ -211,7 +209,7 @@ static PyObject *low_rank_gradient(LowRank *self, PyObject *const *args, Py_ssiz
         Py_RETURN_NONE;
     PyArrayObject *out = new_vector(width);
     if (out == NULL) return NULL;
-    float own[2 * ROOM], *room = scratch(own, 2 * ROOM, 2 * d);
+    float own[2 * ROOM], *room = scratch(own, 2 * ROOM, 2 * (d + self->r));
     if (room == NULL) {
         Py_DECREF(out);
         return PyErr_NoMemory();
