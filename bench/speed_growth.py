@@ -25,7 +25,7 @@ import numpy as np
 from peers import hot, page
 from peers.contest import SCALE, Contest
 from peers.machine import Machine, load
-from peers.whole import Answering, Extraction
+from peers.whole import Answering, Extraction, Remembering
 from speed.timing import Source, taking_turns
 from speed.whole import child
 
@@ -135,7 +135,10 @@ PLANS = (
         lambda p: Answering(1000, past=p).middle(),
         150,
     ),
-    Plan("memory, 256-d x 3 steps", "trajectories", (1000, 3000, 10_000), held, 1),
+    Plan("allocated, 256-d x 3 steps", "trajectories", (1000, 3000, 10_000), held, 1),
+    Plan("allocated, 256-d", "memories", (1000, 3000, 10_000), lambda n: Remembering(n).held(), 1),
+    Plan("file of save(), 256-d", "memories", (1000, 3000, 10_000), lambda n: Remembering(n).kept(), 1),
+    Plan("index() of one more, 256-d", "memories", (1000, 3000, 10_000), lambda n: Remembering(n).one_more(), 20),
 )
 _QUICK_SHRINK, _QUICK_ROUNDS = 10, 2
 

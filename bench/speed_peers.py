@@ -40,6 +40,7 @@ class Sizes:
     widths: tuple[tuple[int, float], ...] = _WIDTHS
     patterns: tuple[tuple[int, float], ...] = _PATTERNS
     parameters: tuple[tuple[int, float], ...] = _PARAMETERS
+    requests: int = 1000
     trajectories: int = 10_000
     clusters: int = 100
     fisher: int = 100_000
@@ -53,6 +54,7 @@ QUICK = Sizes(
     widths=((64, 0.0), (96, 0.0)),
     patterns=((20, 0.0), (100, 0.0)),
     parameters=((100, 0.0),),
+    requests=50,
     trajectories=500,
     clusters=10,
     fisher=1000,
@@ -69,6 +71,7 @@ def figures(field: Field, sizes: Sizes) -> Iterator[PeerFigure]:
     figure = measured(hot.learning(256, goal=12.0), field, sizes)
     yield figure
     yield times_faster(figure, "npm", 10.0)
+    yield hot.moved(256, sizes.requests).held(field.peers)
     for patterns, goal in sizes.patterns:
         yield measured(hot.search(patterns, goal=goal), field, sizes)
     extracted = whole.extraction(field.peers, sizes.trajectories, sizes.clusters, 2.0, min(sizes.rounds or 3, 3))

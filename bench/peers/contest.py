@@ -10,7 +10,7 @@ import numpy as np
 from peers.children import Peer, PeerLost, Question
 from speed.timing import Source, taking_turns
 
-SCALE = {"us": 1e6, "ms": 1e3, "s": 1.0, "MB": 1.0, "x": 1.0}
+SCALE = {"us": 1e6, "ms": 1e3, "s": 1.0, "MB": 1.0, "x": 1.0, "%": 1.0}
 PEERS = ("pypi", "npm")
 
 

@@ -93,6 +93,22 @@ def _learned(engine: SonaEngine, vectors: np.ndarray) -> None:
     engine.end_trajectory(builder, _QUALITY)
 
 
+def moved(width: int, requests: int) -> Contest:
+    """Return how far a request moves once it was answered perfectly so many times: whether speed buys any learning."""
+    x, target = unit(np.random.default_rng(8).normal(size=(2, width)))
+
+    def once() -> float:
+        engine = SonaEngine(SonaConfig(hidden_dim=width))
+        for _ in range(requests):
+            builder = engine.begin_trajectory(x)
+            builder.add_step(target, None, 1.0)
+            engine.end_trajectory(builder, 1.0)
+        return 100.0 * float(np.linalg.norm(engine.adapt(x) - x))
+
+    name = f"how far {requests:,} perfect answers to a request move it, {width}-d"
+    return Contest(name, "%", once, question=Question("moved", {"width": width, "requests": requests}), rounds=1)
+
+
 def with_patterns(patterns: int, width: int, rng: np.random.Generator) -> SonaEngine:
     """Return an engine that holds exactly so many patterns: requests unlike each other, a pattern of each."""
     each = min(patterns, 500)

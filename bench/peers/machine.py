@@ -93,13 +93,7 @@ def kernel() -> str:
         found = importlib.import_module("sona.kernel")
     except ImportError:
         return "numpy"
-    if found.__file__ is None:  # a folder without a module in it
-        return "numpy"
-    for name in ("status", "description", "name", "NAME", "VARIANT", "variant"):
-        said = getattr(found, name, None)
-        if said is not None:
-            return str(said() if callable(said) else said)
-    return "present"
+    return str(getattr(found, "chosen", "numpy"))
 
 
 def _model() -> str:

@@ -66,6 +66,22 @@ const cases = {
     return batched(() => engine.applyMicroLora(x));
   },
 
+  moved({ width, requests }) {
+    return () => {
+      const normal = generator(5);
+      const engine = SonaEngine.withConfig({ hiddenDim: width, microLoraRank: 2 }); // its own defaults beside the rank
+      const [x, target] = [unit(width, normal), unit(width, normal)];
+      for (let i = 0; i < requests; i++) {
+        const id = engine.beginTrajectory(x);
+        engine.addTrajectoryStep(id, target, [], 1.0);
+        engine.endTrajectory(id, 1.0);
+      }
+      engine.flush();
+      const moved = engine.applyMicroLora(x).map((value, place) => value - x[place]);
+      return 100 * Math.sqrt(moved.reduce((sum, value) => sum + value * value, 0));
+    };
+  },
+
   learn({ width }) {
     const normal = generator(2);
     const engine = engineOf(width, { trajectoryCapacity: 100000 });
@@ -83,7 +99,7 @@ const cases = {
   },
 
   search({ patterns, width }) {
-    if (patterns > 1000) return null; // its merging is quadratic in the patterns: minutes for each further hundred
+    if (patterns > 1000) return null; // its merging is quadratic in the patterns: they take too long to make
     const normal = generator(3);
     const engine = engineOf(width, { patternClusters: 100, trajectoryCapacity: 20000 });
     while (JSON.parse(engine.getStats()).patterns_stored < patterns) {

@@ -6,6 +6,7 @@ import json
 import tempfile
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from itertools import cycle
 from pathlib import Path
@@ -58,6 +59,8 @@ class Extraction:
             WrongAnswer: it is clearly above that of the control.
         """
         _, bank = self._extracted()
+        if bank.pattern_count > self._clusters:
+            raise WrongAnswer(f"{self.name}: {bank.pattern_count} patterns, {self._clusters} were asked for")
         ours = inertia_of(self.points, np.stack([pattern.centroid for pattern in bank.patterns]))
         theirs = inertia_of(self.points, self._control())
         if ours > _TOLERATED * theirs:
@@ -159,6 +162,52 @@ class Answering:
             goal=goal,
             rounds=rounds,
         )
+
+
+class Remembering:
+    """Memories with vectors of the caller's, and what keeping them takes.
+
+    Args:
+        memories: Memories.
+        width: d.
+    """
+
+    def __init__(self, memories: int, width: int = 256) -> None:
+        """Remember and index."""
+        rng = np.random.default_rng(9)
+        vectors = Topics.drawn(TOPICS, width, rng).draw(memories, rng)
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        self._engine = SonaEngine()
+        for row, vector in enumerate(vectors):
+            self._engine.remember(f"text {row}", f"m{row}", vector=vector)
+        self._engine.index()
+        self._held = (tracemalloc.get_traced_memory()[0] - before) / 1e6
+        tracemalloc.stop()
+        self._more = ((f"more {row}", x) for row, x in enumerate(unit(rng.normal(size=(1000, width)))))
+
+    def held(self) -> Contest:
+        """Return what is allocated for them."""
+        return Contest("memories held", "MB", lambda: self._held)
+
+    def kept(self) -> Contest:
+        """Return the size of the file that `save` writes."""
+        return Contest("memories saved", "MB", self._saved)
+
+    def one_more(self) -> Contest:
+        """Return what it takes to index one more."""
+        return Contest("index one more memory", "ms", self._indexed)
+
+    def _saved(self) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "engine.sona"
+            self._engine.save(path)
+            return path.stat().st_size / 1e6
+
+    def _indexed(self) -> float:
+        text, x = next(self._more)
+        self._engine.remember(text, text, vector=x)
+        return seconds(self._engine.index)
 
 
 def crowd(call: Callable[[np.ndarray], object], asked: np.ndarray, threads: int, calls: int) -> Source:
