@@ -154,3 +154,13 @@ def test_controls_do_what_they_say(peers):
 def test_numbers_keep_three_digits_that_count(peers):
     numbers = [peers.page.number(value) for value in (0.1234, 12.345, 999.6, 1234.5, None)]
     assert numbers == [".123", "12.3", "1,000", "1,234", "-"]
+
+
+def test_without_leave_to_install_a_peer_that_is_not_there_is_skipped_and_nothing_is_fetched(peers, tmp_path):
+    from peers.install import assembled
+
+    field = assembled(may_install=False, cache=tmp_path / "cache")
+    assert not field.peers
+    assert set(field.skipped) == {"pypi", "npm"}
+    assert "nothing may be installed" in field.skipped["pypi"]
+    assert not (tmp_path / "cache").exists()
