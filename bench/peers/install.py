@@ -50,7 +50,7 @@ def _pypi(folder: Path, may_install: bool) -> Command:
     if not (folder / PYPI_PACKAGE).is_dir():
         wanted = f"{PYPI_PACKAGE}=={PYPI_VERSION}"
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        _install([*pip, "--only-binary=:all:", "--target", str(folder), wanted], wanted, may_install)
+        _install([*pip, "--only-binary=:all:", "--target", str(folder), wanted], folder, may_install)
     return pypi_command(folder, _environment())
 
 
@@ -62,15 +62,16 @@ def _npm(folder: Path, may_install: bool) -> Command:
         npm, wanted = shutil.which("npm"), f"{NPM_PACKAGE}@{NPM_VERSION}"
         if npm is None:
             raise PeerLost("npm is not installed")
-        folder.mkdir(parents=True, exist_ok=True)
         quietly = ["--silent", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts"]
-        _install([npm, "install", "--prefix", str(folder), *quietly, wanted], wanted, may_install)
+        _install([npm, "install", "--prefix", str(folder), *quietly, wanted], folder, may_install)
     return npm_command(node, folder / "node_modules" / NPM_PACKAGE, _environment())
 
 
-def _install(command: Sequence[str], wanted: str, may_install: bool) -> None:
+def _install(command: Sequence[str], folder: Path, may_install: bool) -> None:
+    wanted = command[-1]
     if not may_install:
-        raise PeerLost(f"{wanted} is not in {CACHE}, and nothing may be installed")
+        raise PeerLost(f"{wanted} is not in build/peers, and nothing may be installed")
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
     except subprocess.TimeoutExpired as error:
