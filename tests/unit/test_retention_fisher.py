@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sona.config import EwcConfig
 from sona.errors import DimensionMismatch, InvalidValue
 from sona.retention.ewc import EwcPlusPlus
-from sona.retention.fisher import mean_square
+from sona.retention.fisher import RunningFisher
 from sona.state import digest
 
 
@@ -44,8 +44,10 @@ def test_square_of_a_batch_is_the_mean_of_squares_not_the_square_of_the_mean():
 
 
 def test_long_batches_are_summed_exactly_across_blocks():
-    gradients = np.random.default_rng(3).normal(size=(5000, 173)).astype(np.float32)
-    np.testing.assert_allclose(mean_square(gradients), np.mean(gradients.astype(np.float64) ** 2, axis=0), rtol=1e-12)
+    gradients, running = np.random.default_rng(3).normal(size=(5000, 173)).astype(np.float32), RunningFisher(173, 0.0)
+    running.update(gradients[::1, ::-1])
+    expected = np.mean(gradients[:, ::-1].astype(np.float64) ** 2, axis=0)
+    np.testing.assert_allclose(running.state().doubles("moment", 173), expected, rtol=1e-12)
 
 
 def test_fisher_of_a_logistic_regression_is_its_information_matrix():

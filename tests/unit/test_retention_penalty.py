@@ -34,12 +34,39 @@ def test_explicit_steps_diverge_above_two_and_implicit_steps_never(stiffness):
 @pytest.mark.parametrize("eta", [1e-12, 1e-3, 1.0, 1e6, 1e300])
 def test_factors_are_finite_and_bounded_for_every_step_size(eta):
     factors = penalty([0.0, 1e-30, 1.0, 1e30, 3e38], np.zeros(5)).factors(1e5, eta)
-    assert np.isfinite(factors.shrink).all()
     assert np.isfinite(factors.pull).all()
-    assert (factors.shrink >= 0.0).all()
-    assert (factors.shrink <= 1.0).all()
-    assert factors.shrink[0] == 1.0
+    assert (factors.pull >= 0.0).all()
+    assert (factors.pull <= np.float32(1.0 / eta)).all()
     assert factors.pull[0] == 0.0
+
+
+@pytest.mark.parametrize("eta", [1e-300, 1e-35, 1e-12, 1e-3, 1.0, 1e6, 1e35, 1e300])
+def test_a_step_is_the_implicit_one_for_every_step_size(eta):
+    rng = np.random.default_rng(1)
+    quadratic = penalty([0.0, 1e-30, 1e-9, 1.0, 1e9, 1e20], rng.normal(size=6))
+    g, w = rng.normal(size=(2, 6)).astype(np.float32)
+    out, f = np.empty(6, np.float32), 3.0 * quadratic.precision
+    quadratic.constrain(quadratic.factors(3.0, eta), g, w, out)
+    offset = w.astype(float) - quadratic.anchor
+    with np.errstate(over="ignore"):
+        expected = (g + f * offset) / (1.0 + eta * f)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_strided_and_overlapping_arrays_give_the_same_step():
+    rng = np.random.default_rng(2)
+    quadratic = penalty(rng.random(40), rng.normal(size=40))
+    factors, plain = quadratic.factors(7.0, 0.3), np.empty(40, np.float32)
+    g, w = rng.normal(size=(2, 40)).astype(np.float32)
+    quadratic.constrain(factors, g, w, plain)
+    wide = np.zeros(80, np.float32)
+    wide[::2] = g
+    quadratic.constrain(factors, wide[::2], w, wide[::2])
+    assert (wide[::2] == plain).all()
+    assert not wide[1::2].any()
+    shared = np.concatenate((g, g[:1]))
+    quadratic.constrain(factors, shared[:40], w, shared[1:])
+    assert (shared[1:] == plain).all()
 
 
 def test_blocks_join_without_a_seam():

@@ -21,7 +21,9 @@ else:
 
 __all__ = [
     "LowRank",
+    "alike",
     "blend",
+    "changer",
     "chosen",
     "constrain",
     "headed",
@@ -29,9 +31,13 @@ __all__ = [
     "kept",
     "maker",
     "nearest",
+    "pooled",
     "products",
     "products_of_two",
+    "spread",
     "top",
+    "unit",
+    "units",
 ]
 
 Record = TypeVar("Record")
@@ -39,8 +45,11 @@ Record = TypeVar("Record")
 LowRank = _made.LowRank
 blend, constrain = _made.blend, _made.constrain
 headed, is_vector, kept = _made.headed, _made.is_vector, _made.kept
-nearest, top = _made.nearest, _made.top
+alike, nearest, top = _made.alike, _made.nearest, _made.top
 products, products_of_two = _made.products, _made.products_of_two
+unit, units = _made.unit, _made.units
+pooled, spread = _made.pooled, _made.spread
+charge, deviation = _made.charge, _made.deviation
 
 
 def maker(record: type[Record]) -> Callable[..., Record]:
@@ -58,3 +67,21 @@ def maker(record: type[Record]) -> Callable[..., Record]:
     """
     names = tuple(getattr(record, "__dataclass_fields__", ()))
     return _made.maker(record, names)
+
+
+def changer(record: type[Record], *changed: str) -> Callable[..., Record]:
+    """Return what makes, of an instance of a slotted dataclass and values of these fields, one that differs in them.
+
+    It runs no `__init__` and so checks nothing: `dataclasses.replace` for the rooms that did.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True, slots=True)
+    ... class Point:
+    ...     x: float
+    ...     y: float = 0.0
+    >>> changer(Point, "y")(Point(1.0), 2.0)
+    Point(x=1.0, y=2.0)
+    """
+    names = getattr(record, "__dataclass_fields__", ())
+    copied = tuple(name for name in names if name not in changed)
+    return _made.maker(record, copied + changed, len(copied))

@@ -163,6 +163,25 @@ class LowRank:
         return LowRank(after, self._down.shape[0], rank, self.scale, self.reach)
 
 
+def unit(x: object) -> Floats | None:
+    """Return `x` (d,) or (n, d) with every row scaled to length 1; a zero row stays zero."""
+    if not (_is_plain(x, np.float32, None) or _is_plain(x, np.float32, None, None)) or not isinstance(x, np.ndarray):
+        return None
+    with np.errstate(over="ignore"):
+        length = np.sqrt(np.einsum("...d,...d->...", x, x, dtype=np.float64))[..., None].astype(np.float32)
+    result: Floats = np.divide(x, length, out=np.zeros_like(x), where=length > 0.0)
+    return result
+
+
+def units(vectors: object) -> Floats | None:
+    """Return the directions of a list of vectors (d,) row by row, shape (n, d); None for an empty list."""
+    if not isinstance(vectors, list) or not vectors:
+        return None
+    if not all(_is_plain(vector, np.float32, None) and vector.shape == vectors[0].shape for vector in vectors):
+        return None
+    return unit(np.array(vectors, np.float32))
+
+
 def headed(vectors: tuple[Floats, ...], weights: tuple[float, ...], width: int) -> Floats | None:
     """Return the sum of weights[k] vectors[k] / |vectors[k]|, shape (d,); a zero vector points nowhere."""
     if len(vectors) != len(weights) or not all(_is_plain(vector, np.float32, width) for vector in vectors):
@@ -176,21 +195,28 @@ def headed(vectors: tuple[Floats, ...], weights: tuple[float, ...], width: int) 
 
 
 def constrain(  # noqa: PLR0917 - the kernel's calls are positional, as keywords cost as much as the work
-    gradient: Floats, weights: Floats | None, anchor: Floats, pull: Floats, rate: float, out: Floats
+    gradient: object, weights: object, anchor: Floats, pull: Floats, rate: float, out: Floats | None
 ) -> Floats | None:
-    """Write gradient + pull ((weights - anchor) - rate gradient) to `out`; weights None stand at the anchor."""
-    width = gradient.shape[0]
-    if not _is_plain(out, np.float32, width) or not out.flags.writeable:
+    """Return gradient + pull ((weights - anchor) - rate gradient); weights None stand at the anchor.
+
+    It is written to `out`, whatever it is; without `out`, a new array is returned when it is finite, else None.
+    """
+    width = anchor.shape[0]
+    if not isinstance(gradient, np.ndarray):
         return None
     if not all(_is_plain(part, np.float32, width) for part in (gradient, anchor, pull)):
         return None
-    step = np.multiply(gradient, np.float32(-rate))
-    if weights is not None:
-        if not _is_plain(weights, np.float32, width):
-            return None
-        step += weights - anchor
-    step *= pull
-    return np.add(gradient, step, out=out)
+    if weights is not None and not _is_plain(weights, np.float32, width):
+        return None
+    if out is not None and not (_is_plain(out, np.float32, width) and out.flags.writeable):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = np.multiply(gradient, np.float32(-rate))
+        if isinstance(weights, np.ndarray):
+            step += weights - anchor
+        step *= pull
+        found: Floats = np.add(gradient, step, out=out)
+        return found if out is not None or _square(found) < _SQUARE_LIMIT else None
 
 
 _BLOCK_NUMBERS = 1 << 18  # gradients are squared in blocks of 2 MB of float64
@@ -247,6 +273,28 @@ def nearest(table: Floats, x: Floats, k: int, keep: Mask | None, count: int) -> 
     return top(scores, k)
 
 
+def alike(table: Floats, x: object, k: int, keep: Mask | None) -> tuple[list[int], list[float]] | None:
+    """Return rows and cosines in [-1, 1] of the `k` unit rows most similar to `x`, best first.
+
+    Args:
+        table: Unit rows, shape (n, d).
+        x: Shape (d,), of any length whose square float32 holds with all its digits.
+        k: Rows wanted.
+        keep: Only rows marked True, shape (n,); all when None.
+    """
+    if not _is_plain(table, np.float32, None, None) or not _is_plain(x, np.float32, table.shape[1]):
+        return None
+    if not isinstance(x, np.ndarray) or not 1e-30 < _square(x) < _SQUARE_LIMIT:
+        return None
+    if keep is not None and not _is_plain(keep, np.bool_, table.shape[0]):
+        return None
+    found = nearest(table, x, k, keep, table.shape[0])
+    if found is None:
+        return None
+    cosines = np.clip(found[1] / math.sqrt(_square(x)), -1.0, 1.0)
+    return found[0].tolist(), cosines.tolist()
+
+
 def products(table: Floats, x: Floats) -> Floats | None:
     """Return the product of every row of `table` (n, d) with `x`, shape (n,)."""
     if not _is_plain(table, np.float32, None, None) or not _is_plain(x, np.float32, table.shape[1]):
@@ -261,8 +309,126 @@ def products_of_two(table: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats
     return None if of_x is None or of_y is None else (of_x, of_y)
 
 
-def maker(record: type[Record], names: tuple[str, ...]) -> Callable[..., Record]:
-    """Return what makes instances of a slotted class of the values of its slots, without its `__init__`."""
+def pooled(
+    items: list[Rows], sums: list[Doubles], columns: list[int], shares: list[float], bins: int
+) -> tuple[Rows, Floats, Floats] | None:
+    """Return what neighbours hold of each item: items in the order they first come, and both sums, by column.
+
+    Args:
+        items: Of each neighbour, shape (m,).
+        sums: What those were taken and passed, shape (m, 2).
+        columns: Where each neighbour counts.
+        shares: How much of it.
+        bins: Columns.
+
+    Returns:
+        Items (n,), taken and passed (n, bins).
+    """
+    if not len(items) == len(sums) == len(columns) == len(shares) or bins < 1:
+        return None
+    for own, held, column in zip(items, sums, columns, strict=True):
+        if not _is_plain(own, np.int64, None) or not _is_plain(held, np.float64, len(own), 2) or not 0 <= column < bins:
+            return None
+    cells: dict[int, list[list[float]]] = {}
+    for own, held, column, share in zip(items, sums, columns, shares, strict=True):
+        for item, (taken, passed) in zip(own.tolist(), held.tolist(), strict=True):
+            cell = cells.get(item)
+            if cell is None:
+                cell = cells[item] = [[0.0] * bins, [0.0] * bins]
+            cell[0][column] += taken * share
+            cell[1][column] += passed * share
+    both = np.array(list(cells.values()), np.float64).reshape(len(cells), 2, bins).astype(np.float32)
+    names = np.fromiter(cells, np.int64, len(cells))
+    return names, np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1])
+
+
+def spread(
+    starts: Rows, ends: npt.NDArray[np.int32], weights: Floats, rows: Rows, active: Doubles
+) -> tuple[Rows, Doubles] | None:
+    """Return where the links of active rows lead, each once, and how much of each kind arrives there.
+
+    Every row shares what is active of a kind among its links by their weights of that kind.
+
+    Args:
+        starts: Row i has the links starts[i] to starts[i + 1]; rows beyond have none, shape (n + 1,).
+        ends: Where each leads, shape (m,).
+        weights: By kind, at least 0, shape (2, m).
+        rows: The active rows, shape (k,).
+        active: How active each is, by kind, shape (2, k).
+
+    Returns:
+        Ends (r,) in the order they first come, amounts (2, r).
+    """
+    if not (_is_plain(starts, np.int64, None) and starts.shape[0] and _is_plain(ends, np.int32, None)):
+        return None
+    if not (_is_plain(weights, np.float32, 2, len(ends)) and _is_plain(rows, np.int64, None)):
+        return None
+    if not _is_plain(active, np.float64, 2, len(rows)) or (rows < 0).any():
+        return None
+    sums: dict[int, list[float]] = {}
+    for row, similar, linked in zip(rows.tolist(), *active.tolist(), strict=True):
+        own = slice(*starts[row : row + 2].tolist()) if row < len(starts) - 1 else slice(0)
+        kinds = weights[:, own].astype(np.float64)
+        totals = [sum(kind) for kind in kinds.tolist()]
+        shares = [part / total if total > 0.0 else 0.0 for part, total in zip((similar, linked), totals, strict=True)]
+        for end, one, other in zip(ends[own].tolist(), *kinds.tolist(), strict=True):
+            found = sums.setdefault(end, [0.0, 0.0])
+            found[0] += one * shares[0]
+            found[1] += other * shares[1]
+    amounts = np.array(list(sums.values()), np.float64).reshape(len(sums), 2).T
+    return np.fromiter(sums, np.int64, len(sums)), np.ascontiguousarray(amounts)
+
+
+_SMALL = 1e-4  # below it h is taken to be h(1e-4)
+_NEWTON_STEPS = 60
+
+
+def charge(costs: Doubles, rates: Doubles, residual: float, below: float, above: float) -> Doubles | None:
+    """Add h(rate reach) (rate residual)^2 to `costs` (2, r), `below` being the first row's reach; h as in `sequence`.
+
+    Args:
+        costs: What chance costs so far, shape (2, r).
+        rates: Shape (r,).
+        residual: Of a value from its prediction.
+        below: How far it could have gone downwards.
+        above: The same upwards.
+    """
+    if not _is_plain(rates, np.float64, None) or not _is_plain(costs, np.float64, 2, len(rates)):
+        return None
+    if not costs.flags.writeable:
+        return None
+    u = np.maximum(rates * np.array([[below], [above]]), _SMALL)
+    costs += (-np.log1p(-u) - u) / (u * u) * (rates * rates * (residual * residual))
+    return costs
+
+
+def deviation(log_weights: Doubles, rates: Doubles, costs: Doubles, goal: float) -> float | None:
+    """Return the s at which sum_k w_k exp(rate_k s - cost_k) reaches exp(goal).
+
+    Newton's method from the right: the logarithm of the mixture is convex and rises, so every step stays right of s.
+    """
+    if not all(_is_plain(part, np.float64, len(rates)) for part in (log_weights, rates, costs)) or not len(rates):
+        return None
+    s = float(np.min((goal - log_weights + costs) / rates))
+    for _ in range(_NEWTON_STEPS):
+        exponents = log_weights + rates * s - costs
+        highest = exponents.max()
+        terms = np.exp(exponents - highest)
+        mass = float(terms.sum())
+        step = (float(highest) + math.log(mass) - goal) * mass / float(terms @ rates)
+        s -= step
+        if step <= 1e-12 * (1.0 + s):
+            break
+    return s
+
+
+def maker(record: type[Record], names: tuple[str, ...], copied: int = 0) -> Callable[..., Record]:
+    """Return what makes instances of a slotted class of the values of its slots, without its `__init__`.
+
+    The first `copied` of the slots come from an instance, which is then given first.
+    """
+    if copied:
+        return _changer(record, names, copied)
     setters = tuple(getattr(record, name).__set__ for name in names)
     new = record.__new__
 
@@ -273,3 +439,14 @@ def maker(record: type[Record], names: tuple[str, ...]) -> Callable[..., Record]
         return made
 
     return make
+
+
+def _changer(record: type[Record], names: tuple[str, ...], copied: int) -> Callable[..., Record]:
+    make = maker(record, names)
+
+    def change(instance: Record, *values: object) -> Record:
+        if type(instance) is not record:
+            raise TypeError(f"expected a {record.__name__}, got {type(instance)!r}")
+        return make(*(getattr(instance, name) for name in names[:copied]), *values)
+
+    return change

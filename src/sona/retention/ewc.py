@@ -191,11 +191,15 @@ class EwcPlusPlus:
         Source:
             Kirkpatrick et al. 2017, eq. 3, with the proximal (backward Euler) step for the penalty.
         """
+        rate = self._config.learning_rate if learning_rate is None else _positive(learning_rate)
+        penalty = self._memory.penalty
+        if penalty is not None and out is None:  # a result that is finite shows that what went in was
+            found = penalty.constrained(self._factors_for(penalty, rate), gradients, weights)
+            if found is not None:
+                return found
         gradient = vector(gradients, self.param_count, "gradients")
         point = None if weights is None else vector(weights, self.param_count, "weights")
-        rate = self._config.learning_rate if learning_rate is None else _positive(learning_rate)
         target = np.empty(self.param_count, np.float32) if out is None else self._writable(out)
-        penalty = self._memory.penalty
         if penalty is None:
             np.copyto(target, gradient)
         else:

@@ -7,37 +7,18 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from sona import kernel
 from sona.checks import Floats
 from sona.state import State
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 
-_BLOCK_NUMBERS = 1 << 18  # gradients are squared in blocks of 2 MB of float64
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def to_float32(values: Doubles) -> Floats:
     """Return `values` as float32, clipped to its range instead of overflowing to infinity."""
     return np.clip(values, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32)
-
-
-def mean_square(gradients: Floats) -> Doubles:
-    """Return the mean over examples of the squared gradients, exact to float64.
-
-    Args:
-        gradients: Per-example gradients, shape (n, p), n at least 1.
-
-    Returns:
-        Empirical diagonal Fisher, shape (p,).
-    """
-    count, width = gradients.shape
-    total: Doubles = np.zeros(width)
-    rows = max(1, _BLOCK_NUMBERS // width)
-    for start in range(0, count, rows):
-        block = gradients[start : start + rows].astype(np.float64)
-        total += np.einsum("ij,ij->j", block, block)
-    total /= count
-    return total
 
 
 class RunningFisher:
@@ -72,10 +53,8 @@ class RunningFisher:
 
     def update(self, gradients: Floats) -> None:
         """Blend the mean square of `gradients` (n, p), n at least 1, into the running mean."""
-        fresh = mean_square(gradients)
-        fresh *= 1.0 - self._decay
-        self._moment *= self._decay
-        self._moment += fresh
+        if kernel.blend(self._moment, gradients, self._decay) is None:
+            kernel.blend(self._moment, np.require(gradients, np.float32, ["C", "A"]), self._decay)
         self._steps += 1
         self._examples += int(gradients.shape[0])
 

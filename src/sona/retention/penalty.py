@@ -5,30 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from sona import kernel
 from sona.checks import Floats
 from sona.retention.fisher import Doubles, to_float32
 
-_BLOCK = 16_384  # parameters worked on at a time, so that all operands stay in cache
+_LEAST_RATE, _GREATEST_RATE = 1e-30, 1e30  # step sizes that float32 can work with
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepFactors:
-    """The two factors of an implicit step for one strength and one step size; never changed, only replaced.
+    """What an implicit step needs for one strength and one step size; never changed, only replaced.
 
     Args:
         precision: F they were made for, by identity.
         strength: lambda they were made for.
         learning_rate: eta they were made for.
-        shrink: 1 / (1 + eta lambda F), shape (p,), in (0, 1].
-        pull: lambda F / (1 + eta lambda F), shape (p,), in [0, 1 / eta).
+        pull: lambda F / (1 + eta lambda F), shape (p,), in [0, 1 / eta].
     """
 
     precision: Doubles
     strength: float
     learning_rate: float
-    shrink: Floats
     pull: Floats
+
+    @property
+    def is_narrow(self) -> bool:
+        """True when float32 can work with the step size."""
+        return _LEAST_RATE < self.learning_rate < _GREATEST_RATE
 
     def fits(self, penalty: QuadraticPenalty, strength: float, learning_rate: float) -> bool:
         """Return True when they were made for this penalty, strength and step size."""
@@ -60,19 +65,15 @@ class QuadraticPenalty:
 
     def factors(self, strength: float, learning_rate: float) -> StepFactors:
         """Return the factors of an implicit step; finite for every strength and step size."""
-        shrink, pull = np.empty_like(self.anchor), np.empty_like(self.anchor)
-        for start in range(0, shrink.shape[0], _BLOCK):
-            part = slice(start, start + _BLOCK)
-            stiffness = self.precision[part] * strength
-            with np.errstate(over="ignore"):  # an infinite divisor leaves no step, which is the limit
-                divisor = stiffness * learning_rate
-            divisor += 1.0
-            shrink[part] = 1.0 / divisor
-            pull[part] = to_float32(stiffness / divisor)
-        return StepFactors(self.precision, strength, learning_rate, shrink, pull)
+        with np.errstate(divide="ignore", over="ignore"):  # without a Fisher no pull, with an infinite one all of it
+            pull = 1.0 / (1.0 / (self.precision * strength) + learning_rate)
+        return StepFactors(self.precision, strength, learning_rate, to_float32(pull))
 
     def constrain(self, factors: StepFactors, gradients: Floats, weights: Floats | None, out: Floats) -> None:
         """Write (g + lambda F (w - w*)) / (1 + eta lambda F) to `out`, which may be `gradients` itself.
+
+        With pull = lambda F / (1 + eta lambda F) it is g + pull (w - w* - eta g): one factor to read, and where it
+        is weak or strong nothing cancels that matters.
 
         Args:
             factors: From `factors` of this penalty.
@@ -80,15 +81,31 @@ class QuadraticPenalty:
             weights: Where the parameters stand, shape (p,); at the anchor when None.
             out: Result, shape (p,).
         """
-        if weights is None:
-            np.multiply(gradients, factors.shrink, out=out)
-            return
-        scratch = np.empty(min(_BLOCK, out.shape[0]), np.float32)
-        for start in range(0, out.shape[0], _BLOCK):
-            part = slice(start, start + _BLOCK)
-            target = out[part]
-            pull = scratch[: target.shape[0]]
-            np.subtract(weights[part], self.anchor[part], out=pull)
-            np.multiply(pull, factors.pull[part], out=pull)
-            np.multiply(gradients[part], factors.shrink[part], out=target)
-            np.add(target, pull, out=target)
+        rate = factors.learning_rate
+        if not factors.is_narrow:
+            self._constrain_widely(factors, gradients, weights, out)
+        elif kernel.constrain(gradients, weights, self.anchor, factors.pull, rate, out) is None:
+            found = np.empty(out.shape, np.float32)  # strided, or `out` shares memory with what is read
+            at = None if weights is None else _plain(weights)
+            kernel.constrain(_plain(gradients), at, _plain(self.anchor), factors.pull, rate, found)
+            np.copyto(out, found)
+
+    def constrained(
+        self, factors: StepFactors, gradients: npt.ArrayLike, weights: npt.ArrayLike | None
+    ) -> Floats | None:
+        """Return what `constrain` writes, of arrays nobody checked; None when they have to be, or are not finite."""
+        if not factors.is_narrow:
+            return None
+        return kernel.constrain(gradients, weights, self.anchor, factors.pull, factors.learning_rate, None)
+
+    def _constrain_widely(self, factors: StepFactors, gradients: Floats, weights: Floats | None, out: Floats) -> None:
+        with np.errstate(over="ignore"):
+            divisor = 1.0 + factors.learning_rate * (factors.strength * self.precision)
+            wanted = gradients.astype(np.float64)
+            if weights is not None:
+                wanted += factors.strength * self.precision * (weights.astype(np.float64) - self.anchor)
+            np.copyto(out, to_float32(wanted / divisor))
+
+
+def _plain(values: Floats) -> Floats:
+    return np.require(values, np.float32, ["C", "A"])

@@ -25,8 +25,8 @@ typedef struct {
     void (*products)(const float *rows, const float *x, ptrdiff_t count, ptrdiff_t n, float *scores);
     void (*products_of_two)(const float *rows, const float *x, const float *y, ptrdiff_t count, ptrdiff_t n,
                             float *of_x, float *of_y);
-    void (*constrain)(const float *g, const float *w, const float *anchor, const float *pull, float rate, ptrdiff_t n,
-                      float *out);
+    float (*constrain)(const float *g, const float *w, const float *anchor, const float *pull, float rate,
+                       ptrdiff_t n, float *out);
     void (*blend)(double *moment, const float *g, double keep, double share, ptrdiff_t n);
 } Loops;
 
@@ -74,5 +74,7 @@ extern PyType_Spec low_rank_spec;
 extern PyType_Spec maker_spec;
 extern PyMethodDef vector_methods[];
 extern PyMethodDef search_methods[];
+extern PyMethodDef gather_methods[];
+extern PyMethodDef sequence_methods[];
 
 #endif

@@ -218,37 +218,69 @@ TARGET static void NAME(products)(const float *rows, const float *x, ptrdiff_t c
     }
 }
 
-/* As `products` for two vectors at once, so that the rows are read once. */
+/* As `products` for two vectors at once, bit for bit, so that the rows are read once. */
 TARGET static void NAME(products_of_two)(const float *rows, const float *x, const float *y, ptrdiff_t count,
                                          ptrdiff_t n, float *of_x, float *of_y) {
-    for (ptrdiff_t j = 0; j < count; j++) {
+    ptrdiff_t j = 0, whole = n - n % 16;
+    for (; j + 4 <= count; j += 4) {
+        const float *p = rows + j * n, *q = p + n, *s = q + n, *t = s + n;
+        lanes a = {0}, b = {0}, c = {0}, d = {0}, e = {0}, f = {0}, g = {0}, h = {0};
+        for (ptrdiff_t i = 0; i < whole; i += 16) {
+            lanes one = load(x + i), two = load(y + i), row = load(p + i);
+            a = plus(a, times(one, row));
+            e = plus(e, times(two, row));
+            row = load(q + i);
+            b = plus(b, times(one, row));
+            f = plus(f, times(two, row));
+            row = load(s + i);
+            c = plus(c, times(one, row));
+            g = plus(g, times(two, row));
+            row = load(t + i);
+            d = plus(d, times(one, row));
+            h = plus(h, times(two, row));
+        }
+        of_x[j] = total(a) + rest(p, x, whole, n);
+        of_x[j + 1] = total(b) + rest(q, x, whole, n);
+        of_x[j + 2] = total(c) + rest(s, x, whole, n);
+        of_x[j + 3] = total(d) + rest(t, x, whole, n);
+        of_y[j] = total(e) + rest(p, y, whole, n);
+        of_y[j + 1] = total(f) + rest(q, y, whole, n);
+        of_y[j + 2] = total(g) + rest(s, y, whole, n);
+        of_y[j + 3] = total(h) + rest(t, y, whole, n);
+    }
+    for (; j < count; j++) {
         const float *p = rows + j * n;
         lanes a = {0}, b = {0};
-        ptrdiff_t i = 0;
-        for (; i + 16 <= n; i += 16) {
-            lanes value = load(p + i);
-            a = plus(a, times(load(x + i), value));
-            b = plus(b, times(load(y + i), value));
+        for (ptrdiff_t i = 0; i < whole; i += 16) {
+            lanes row = load(p + i);
+            a = plus(a, times(load(x + i), row));
+            b = plus(b, times(load(y + i), row));
         }
-        of_x[j] = total(a) + rest(x, p, i, n);
-        of_y[j] = total(b) + rest(y, p, i, n);
+        of_x[j] = total(a) + rest(p, x, whole, n);
+        of_y[j] = total(b) + rest(p, y, whole, n);
     }
 }
 
-/* out = g + pull ((w - anchor) - rate g); with w NULL, at the anchor. */
-TARGET static void NAME(constrain)(const float *g, const float *w, const float *anchor, const float *pull, float rate,
-                                   ptrdiff_t n, float *out) {
+/* out = g + pull ((w - anchor) - rate g); with w NULL, at the anchor. Returns |out|^2. */
+TARGET static float NAME(constrain)(const float *g, const float *w, const float *anchor, const float *pull, float rate,
+                                    ptrdiff_t n, float *out) {
+    lanes squares = {0};
     ptrdiff_t i = 0;
     for (; i + 16 <= n; i += 16) {
         lanes push = load(g + i), step = scaled(-rate, push);
         if (w) step = plus(minus(load(w + i), load(anchor + i)), step);
-        store(out + i, plus(push, times(load(pull + i), step)));
+        push = plus(push, times(load(pull + i), step));
+        squares = plus(squares, times(push, push));
+        store(out + i, push);
     }
+    float sum = total(squares);
     for (; i < n; i++) {
         float step = -rate * g[i];
         if (w) step = (w[i] - anchor[i]) + step;
         out[i] = g[i] + pull[i] * step;
+        sum += out[i] * out[i];
     }
+    return sum;
 }
 
 /* moment = keep moment + share g^2, in float64. */

@@ -1,4 +1,5 @@
-/* maker: instances of a slotted class out of values that were checked already, without its __init__. */
+/* maker: instances of a slotted class out of values that were checked already, without its __init__.
+   Of some slots: a copy of the instance it is given first, with the values in the last of them. */
 #include "kernel.h"
 
 #include <structmember.h>
@@ -7,20 +8,33 @@ typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
     PyTypeObject *type;
-    Py_ssize_t count;
+    Py_ssize_t count;    /* slots */
+    Py_ssize_t copied;   /* the first so many of them come from an instance, the others are values */
     Py_ssize_t *offsets; /* of the slots, in the order of the values */
 } Maker;
 
+static inline PyObject **slot(PyObject *instance, Py_ssize_t offset) {
+    return (PyObject **)((char *)instance + offset);
+}
+
 static PyObject *maker_call(PyObject *callable, PyObject *const *values, size_t nargsf, PyObject *names) {
     Maker *self = (Maker *)callable;
-    if (PyVectorcall_NARGS(nargsf) != self->count || (names != NULL && PyTuple_GET_SIZE(names) != 0)) {
-        PyErr_Format(PyExc_TypeError, "%s: expected %zd values", self->type->tp_name, self->count);
+    Py_ssize_t expected = self->count - self->copied + (self->copied > 0);
+    if (PyVectorcall_NARGS(nargsf) != expected || (names != NULL && PyTuple_GET_SIZE(names) != 0)) {
+        PyErr_Format(PyExc_TypeError, "%s: expected %zd values", self->type->tp_name, expected);
+        return NULL;
+    }
+    if (self->copied > 0 && Py_TYPE(values[0]) != self->type) {
+        PyErr_Format(PyExc_TypeError, "expected a %s, got %R", self->type->tp_name, Py_TYPE(values[0]));
         return NULL;
     }
     PyObject *made = self->type->tp_alloc(self->type, 0);
     if (made == NULL) return NULL;
-    for (Py_ssize_t i = 0; i < self->count; i++)
-        *(PyObject **)((char *)made + self->offsets[i]) = Py_NewRef(values[i]);
+    for (Py_ssize_t i = 0; i < self->copied; i++)
+        *slot(made, self->offsets[i]) = Py_XNewRef(*slot(values[0], self->offsets[i]));
+    values += self->copied > 0;
+    for (Py_ssize_t i = self->copied; i < self->count; i++)
+        *slot(made, self->offsets[i]) = Py_NewRef(values[i - self->copied]);
     return made;
 }
 
@@ -41,15 +55,21 @@ static Py_ssize_t slot_offset(PyTypeObject *type, PyObject *name) {
 static PyObject *maker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     PyTypeObject *made;
     PyObject *names;
+    Py_ssize_t copied = 0;
     if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
         PyErr_SetString(PyExc_TypeError, "maker takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "O!O!", &PyType_Type, &made, &PyTuple_Type, &names)) return NULL;
+    if (!PyArg_ParseTuple(args, "O!O!|n", &PyType_Type, &made, &PyTuple_Type, &names, &copied)) return NULL;
+    if (copied < 0 || copied > PyTuple_GET_SIZE(names)) {
+        PyErr_SetString(PyExc_ValueError, "maker: expected to copy no more than there is");
+        return NULL;
+    }
     Maker *self = (Maker *)type->tp_alloc(type, 0);
     if (self == NULL) return NULL;
     self->type = (PyTypeObject *)Py_NewRef(made);
     self->count = PyTuple_GET_SIZE(names);
+    self->copied = copied;
     self->offsets = PyMem_Calloc((size_t)self->count + 1, sizeof(Py_ssize_t));
     self->vectorcall = maker_call;
     if (self->offsets == NULL) {

@@ -3,7 +3,8 @@
 
 #include <math.h>
 
-#define BLOCK 1024 /* rows scored at a time */
+#define BLOCK 1024           /* rows scored at a time */
+#define LEAST_SQUARE 1e-30f  /* of a squared length that float32 holds with all its digits */
 
 typedef struct {
     npy_int64 row;
@@ -42,6 +43,19 @@ static void search(Best *best, const float *rows, const float *x, const npy_bool
         Py_ssize_t some = count - first < BLOCK ? count - first : BLOCK;
         loops->products(rows + first * n, x, some, n, scores);
         offer_all(best, first, scores, keep, some);
+    }
+}
+
+/* The same of all rows of a table, without the interpreter's lock where that pays. */
+static void search_free(Best *best, PyArrayObject *table, PyArrayObject *x, PyArrayObject *mask, Py_ssize_t count) {
+    Py_ssize_t n = PyArray_DIM(table, 1);
+    const npy_bool *keep = mask == NULL ? NULL : (const npy_bool *)PyArray_DATA(mask);
+    if (count > 0 && count * n >= WORTH_RELEASING) {
+        Py_BEGIN_ALLOW_THREADS;
+        search(best, floats(table), floats(x), keep, count, n);
+        Py_END_ALLOW_THREADS;
+    } else if (count > 0) {
+        search(best, floats(table), floats(x), keep, count, n);
     }
 }
 
@@ -85,15 +99,50 @@ static PyObject *nearest(PyObject *module, PyObject *args) {
     Found own[USUAL];
     Best best;
     if (!best_make(&best, own, k, count)) return NULL;
-    const npy_bool *kept = mask == NULL ? NULL : (const npy_bool *)PyArray_DATA(mask);
-    if (count > 0 && count * n >= WORTH_RELEASING) {
-        Py_BEGIN_ALLOW_THREADS;
-        search(&best, floats(table), floats((PyArrayObject *)x), kept, count, n);
-        Py_END_ALLOW_THREADS;
-    } else if (count > 0) {
-        search(&best, floats(table), floats((PyArrayObject *)x), kept, count, n);
-    }
+    search_free(&best, table, (PyArrayObject *)x, mask, count);
     PyObject *result = listed(&best);
+    if (best.found != own) PyMem_RawFree(best.found);
+    return result;
+}
+
+/* A pair of lists: rows, and their products with x over its length as cosines in [-1, 1], best first. */
+static PyObject *listed_cosines(const Best *best, double length) {
+    PyObject *rows = PyList_New(best->size), *cosines = PyList_New(best->size);
+    for (Py_ssize_t place = 0; rows != NULL && cosines != NULL && place < best->size; place++) {
+        double cosine = best->found[place].score / length;
+        PyObject *row = PyLong_FromLongLong(best->found[place].row);
+        PyObject *found = PyFloat_FromDouble(cosine > 1.0 ? 1.0 : cosine < -1.0 ? -1.0 : cosine);
+        PyList_SET_ITEM(rows, place, row);
+        PyList_SET_ITEM(cosines, place, found);
+        if (row == NULL || found == NULL) Py_CLEAR(rows);
+    }
+    if (rows != NULL && cosines != NULL) return Py_BuildValue("NN", rows, cosines);
+    Py_XDECREF(rows);
+    Py_XDECREF(cosines);
+    return NULL;
+}
+
+static PyObject *alike(PyObject *module, PyObject *const *args, Py_ssize_t given) {
+    (void)module;
+    if (given != 4) {
+        PyErr_SetString(PyExc_TypeError, "expected rows, a vector, k and which rows to keep");
+        return NULL;
+    }
+    Py_ssize_t k = PyLong_AsSsize_t(args[2]);
+    if (k == -1 && PyErr_Occurred()) return NULL;
+    if (k < 1 || !is_plain(args[0], 2, NPY_FLOAT32)) Py_RETURN_NONE;
+    PyArrayObject *table = (PyArrayObject *)args[0], *x = (PyArrayObject *)args[1];
+    PyArrayObject *mask = args[3] == Py_None ? NULL : (PyArrayObject *)args[3];
+    Py_ssize_t count = PyArray_DIM(table, 0), n = PyArray_DIM(table, 1);
+    if (!is_vector(args[1], n)) Py_RETURN_NONE;
+    if (mask != NULL && (!is_plain(args[3], 1, NPY_BOOL) || PyArray_DIM(mask, 0) != count)) Py_RETURN_NONE;
+    float length = loops->dot(floats(x), floats(x), n);
+    if (!(length > LEAST_SQUARE && length < SQUARE_LIMIT)) Py_RETURN_NONE;
+    Found own[USUAL];
+    Best best;
+    if (!best_make(&best, own, k, count)) return NULL;
+    search_free(&best, table, x, mask, count);
+    PyObject *result = listed_cosines(&best, sqrt(length));
     if (best.found != own) PyMem_RawFree(best.found);
     return result;
 }
@@ -128,9 +177,9 @@ static PyObject *products(PyObject *module, PyObject *const *args, Py_ssize_t gi
     if (!is_plain(args[0], 2, NPY_FLOAT32) || !is_vector(args[1], PyArray_DIM(rows, 1))) Py_RETURN_NONE;
     PyArrayObject *found = new_vector(PyArray_DIM(rows, 0));
     if (found == NULL) return NULL;
-    Py_BEGIN_ALLOW_THREADS;
+    PyThreadState *waiting = PyArray_SIZE(rows) >= WORTH_RELEASING ? PyEval_SaveThread() : NULL;
     loops->products(floats(rows), floats(x), PyArray_DIM(rows, 0), PyArray_DIM(rows, 1), floats(found));
-    Py_END_ALLOW_THREADS;
+    if (waiting != NULL) PyEval_RestoreThread(waiting);
     return (PyObject *)found;
 }
 
@@ -150,15 +199,17 @@ static PyObject *products_of_two(PyObject *module, PyObject *const *args, Py_ssi
         Py_XDECREF(of_y);
         return NULL;
     }
-    Py_BEGIN_ALLOW_THREADS;
+    PyThreadState *waiting = PyArray_SIZE(rows) >= WORTH_RELEASING ? PyEval_SaveThread() : NULL;
     loops->products_of_two(floats(rows), floats(x), floats(y), PyArray_DIM(rows, 0), PyArray_DIM(rows, 1),
                            floats(of_x), floats(of_y));
-    Py_END_ALLOW_THREADS;
+    if (waiting != NULL) PyEval_RestoreThread(waiting);
     return Py_BuildValue("NN", of_x, of_y);
 }
 
 PyMethodDef search_methods[] = {
     {"nearest", nearest, METH_VARARGS, "Rows and products of the k rows with the greatest product."},
+    {"alike", (PyCFunction)(void (*)(void))alike, METH_FASTCALL,
+     "Rows and cosines of the k unit rows most similar to a vector, as lists."},
     {"top", (PyCFunction)(void (*)(void))top, METH_FASTCALL, "Indices and values of the k greatest numbers."},
     {"products", (PyCFunction)(void (*)(void))products, METH_FASTCALL, "Products of all rows with a vector."},
     {"products_of_two", (PyCFunction)(void (*)(void))products_of_two, METH_FASTCALL,

@@ -46,6 +46,47 @@ static PyObject *kept(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return (PyObject *)copy;
 }
 
+/* x / |x|, the length rounded to float32; a zero vector stays zero. */
+static void scale_to_one(const float *x, Py_ssize_t d, float *out) {
+    float length = (float)sqrt(loops->dot_wide(x, x, d));
+    if (!(length > 0.0f)) {
+        memset(out, 0, (size_t)d * sizeof(float));
+        return;
+    }
+    for (Py_ssize_t i = 0; i < d; i++) out[i] = x[i] / length;
+}
+
+/* The direction of a vector, or of every row. */
+static PyObject *unit(PyObject *module, PyObject *value) {
+    (void)module;
+    int is_one = is_plain(value, 1, NPY_FLOAT32);
+    if (!is_one && !is_plain(value, 2, NPY_FLOAT32)) Py_RETURN_NONE;
+    PyArrayObject *x = (PyArrayObject *)value;
+    PyArrayObject *found = (PyArrayObject *)PyArray_SimpleNew(is_one ? 1 : 2, PyArray_DIMS(x), NPY_FLOAT32);
+    if (found == NULL) return NULL;
+    Py_ssize_t d = PyArray_DIM(x, is_one ? 0 : 1), count = is_one ? 1 : PyArray_DIM(x, 0);
+    for (Py_ssize_t row = 0; row < count; row++) scale_to_one(floats(x) + row * d, d, floats(found) + row * d);
+    return (PyObject *)found;
+}
+
+/* The directions of some vectors, row by row. */
+static PyObject *units(PyObject *module, PyObject *given) {
+    (void)module;
+    if (!PyList_Check(given) || PyList_GET_SIZE(given) == 0) Py_RETURN_NONE;
+    npy_intp shape[] = {PyList_GET_SIZE(given), 0};
+    for (Py_ssize_t row = 0; row < shape[0]; row++) {
+        PyObject *vector = PyList_GET_ITEM(given, row);
+        if (!is_plain(vector, 1, NPY_FLOAT32)) Py_RETURN_NONE;
+        if (row == 0) shape[1] = PyArray_DIM((PyArrayObject *)vector, 0);
+        if (PyArray_DIM((PyArrayObject *)vector, 0) != shape[1]) Py_RETURN_NONE;
+    }
+    PyArrayObject *found = (PyArrayObject *)PyArray_SimpleNew(2, shape, NPY_FLOAT32);
+    if (found == NULL) return NULL;
+    for (Py_ssize_t row = 0; row < shape[0]; row++)
+        scale_to_one(floats((PyArrayObject *)PyList_GET_ITEM(given, row)), shape[1], floats(found) + row * shape[1]);
+    return (PyObject *)found;
+}
+
 /* The sum of weights[k] vectors[k] / |vectors[k]|; a zero vector points nowhere. */
 static PyObject *headed(PyObject *module, PyObject *args) {
     (void)module;
@@ -75,33 +116,44 @@ static PyObject *headed(PyObject *module, PyObject *args) {
     return (PyObject *)sum;
 }
 
-/* g + pull ((w - anchor) - rate g) into out; None when one of them is not plain. */
-static PyObject *constrain(PyObject *module, PyObject *args) {
+/* g + pull ((w - anchor) - rate g): into out as it comes, or as a new array when that is finite; else None. */
+static PyObject *constrain(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     (void)module;
-    PyObject *g, *w, *anchor, *pull, *out;
-    double rate;
-    if (!PyArg_ParseTuple(args, "OOOOdO", &g, &w, &anchor, &pull, &rate, &out)) return NULL;
-    if (!is_plain(g, 1, NPY_FLOAT32)) Py_RETURN_NONE;
-    Py_ssize_t width = PyArray_DIM((PyArrayObject *)g, 0);
-    int has_weights = w != Py_None;
-    if (!is_vector(anchor, width) || !is_vector(pull, width) || !is_vector(out, width) ||
-        (has_weights && !is_vector(w, width)) || !PyArray_ISWRITEABLE((PyArrayObject *)out))
+    if (count != 6) {
+        PyErr_SetString(PyExc_TypeError, "expected gradient, weights, anchor, pull, rate and out");
+        return NULL;
+    }
+    double rate = PyFloat_AsDouble(args[4]);
+    if (rate == -1.0 && PyErr_Occurred()) return NULL;
+    if (!is_plain(args[2], 1, NPY_FLOAT32)) Py_RETURN_NONE;
+    PyArrayObject *anchor = (PyArrayObject *)args[2], *out = (PyArrayObject *)args[5];
+    Py_ssize_t width = PyArray_DIM(anchor, 0);
+    int has_weights = args[1] != Py_None, has_out = args[5] != Py_None;
+    if (!is_vector(args[0], width) || !is_vector(args[3], width) || (has_weights && !is_vector(args[1], width)))
         Py_RETURN_NONE;
-    PyArrayObject *others[] = {(PyArrayObject *)g, (PyArrayObject *)anchor, (PyArrayObject *)pull,
-                               (PyArrayObject *)(has_weights ? w : g)};
-    for (int k = 0; k < 4; k++)
-        if (!is_apart((PyArrayObject *)out, others[k])) Py_RETURN_NONE;
-    const float *at = has_weights ? floats(others[3]) : NULL;
+    PyArrayObject *read[] = {(PyArrayObject *)args[0], anchor, (PyArrayObject *)args[3],
+                             (PyArrayObject *)args[has_weights ? 1 : 0]};
+    if (has_out) {
+        if (!is_vector(args[5], width) || !PyArray_ISWRITEABLE(out)) Py_RETURN_NONE;
+        for (int k = 0; k < 4; k++)
+            if (!is_apart(out, read[k])) Py_RETURN_NONE;
+        Py_INCREF(out);
+    } else {
+        out = new_vector(width);
+        if (out == NULL) return NULL;
+    }
+    const float *at = has_weights ? floats(read[3]) : NULL;
+    float square;
     if (width >= WORTH_RELEASING) {
         Py_BEGIN_ALLOW_THREADS;
-        loops->constrain(floats(others[0]), at, floats(others[1]), floats(others[2]), (float)rate, width,
-                         floats((PyArrayObject *)out));
+        square = loops->constrain(floats(read[0]), at, floats(read[1]), floats(read[2]), (float)rate, width, floats(out));
         Py_END_ALLOW_THREADS;
     } else {
-        loops->constrain(floats(others[0]), at, floats(others[1]), floats(others[2]), (float)rate, width,
-                         floats((PyArrayObject *)out));
+        square = loops->constrain(floats(read[0]), at, floats(read[1]), floats(read[2]), (float)rate, width, floats(out));
     }
-    return Py_NewRef(out);
+    if (has_out || square < SQUARE_LIMIT) return (PyObject *)out;
+    Py_DECREF(out);
+    Py_RETURN_NONE;
 }
 
 /* moment = keep moment + (1 - keep) mean of the squared rows of g (n, p); None when one of them is not plain. */
@@ -127,8 +179,10 @@ PyMethodDef vector_methods[] = {
      "True for a plain float32 vector of finite length and of that width; None is any."},
     {"kept", (PyCFunction)(void (*)(void))kept, METH_FASTCALL,
      "The vector, or where it could be changed a read-only copy; None when `is_vector` is False."},
+    {"unit", unit, METH_O, "The direction of a vector, or of every row."},
+    {"units", units, METH_O, "The directions of some vectors, row by row."},
     {"headed", headed, METH_VARARGS, "The sum of weights times directions."},
-    {"constrain", constrain, METH_VARARGS, "The gradient whose step is the implicit one."},
+    {"constrain", (PyCFunction)(void (*)(void))constrain, METH_FASTCALL, "The gradient whose step is the implicit one."},
     {"blend", blend, METH_VARARGS, "Blend mean squares into a running moment."},
     {NULL, NULL, 0, NULL},
 };
