@@ -60,11 +60,23 @@ class Knowledge:
         """The versions committed so far."""
         return self.judgement.versions
 
+    def touch(self, event: Touched) -> None:
+        """Leave the accesses of patterns to be counted by `settle`."""
+        self._touched.append(event)
+
+    @property
+    def is_touched(self) -> bool:
+        """True while there are accesses that `settle` would count."""
+        return bool(self._touched) and self.learner is not None
+
     def settle(self) -> None:
         """Count the accesses of patterns that requests left behind."""
-        while self._touched and self.learner is not None:
-            event = self._touched.popleft()
-            self.learner.bank.touch(event.patterns, now=event.at)
+        if self.learner is None:
+            return
+        touched, bank = self._touched, self.learner.bank
+        while touched:
+            event = touched.popleft()
+            bank.touch(event.patterns, now=event.at)
 
     # -- words and requests ----------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy.typing as npt
 
+from sona import kernel
 from sona.checks import whole
 from sona.engine.accountable import Accountable
 from sona.engine.events import Begun, CycleBegun, CycleEnded, CycleFailed, Dropped, Submitted, Touched
@@ -23,6 +24,7 @@ from sona.trajectory import TrajectoryBuilder
 from sona.types import QueryTrajectory
 
 _log = logging.getLogger("sona")
+_touched = kernel.maker(Touched)
 
 
 class Learning(Accountable):
@@ -122,17 +124,22 @@ class Learning(Accountable):
         """Return the `k` patterns most like the request `x`, shape (d,), best first; each counts an access."""
         whole(k, "k", 1)
         request, learner = self._asked(x)
-        matches = learner.bank.search(request, k)
-        if not matches:
-            return matches
-        touched = Touched(self._clock(), tuple(match.pattern.id for match in matches))
-        self._happen_now(touched)
+        bank = learner.bank
+        if bank.pattern_count == 0:
+            return []
+        now = self._clock()
+        matches = bank.look_up(request, k, now=now)
+        touched = _touched(now, tuple([match.pattern.id for match in matches]))
+        with self._log_lock:
+            self._journal.append(touched, is_acknowledged=False)
+            self._machine.touch(touched)
         self._settle()
-        return [replace(match, pattern=match.pattern.touch(touched.at)) for match in matches]
+        return matches
 
     def _settle(self) -> None:
-        # Accesses are counted at once when nobody is learning, else by whoever learns next.
-        if self._lock.acquire(blocking=False):
+        # Accesses are counted at once when nobody is learning, else by whoever learns next. Who lets go of the lock
+        # looks again, as others may have come to count meanwhile.
+        while self._machine.is_touched and self._lock.acquire(blocking=False):
             try:
                 self._machine.settle()
             finally:

@@ -112,7 +112,7 @@ class Machine(Knowledge):
             case Submitted():
                 self.submit(event)
             case Touched():
-                self._touched.append(event)
+                self.touch(event)
             case Flushed():
                 self.flush()
             case Ticked():

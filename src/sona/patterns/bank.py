@@ -204,8 +204,11 @@ class ReasoningBank:
             DimensionMismatch: `query` has another width than the bank.
             InvalidValue: NaN or infinity, `k` below 1, or a confidence outside [0, 1].
         """
-        asked = vector(query, self._width, "query")
-        return self._catalog.nearest(asked, whole(k, "k", 1), fraction(min_confidence, "min_confidence"))
+        k, least, catalog = whole(k, "k", 1), fraction(min_confidence, "min_confidence"), self._catalog
+        if len(catalog) == 0:
+            vector(query, self._width, "query")
+            return []
+        return catalog.nearest(query, k, least)
 
     def find_similar(
         self, query: npt.ArrayLike, k: int = 5, *, now: float = 0.0, min_confidence: float = 0.0
@@ -218,18 +221,25 @@ class ReasoningBank:
         """
         now = finite(now, "now")
         matches = self.search(query, k, min_confidence=min_confidence)
-        touched = {pattern.id: pattern for pattern in self.touch([match.pattern.id for match in matches], now=now)}
-        return [replace(match, pattern=touched.get(match.pattern.id, match.pattern)) for match in matches]
+        patterns = self._catalog.touch([match.pattern.id for match in matches], now)
+        return [replace(match, pattern=pattern) for match, pattern in zip(matches, patterns, strict=True)]
+
+    def look_up(self, query: npt.ArrayLike, k: int = 5, *, now: float = 0.0) -> list[PatternMatch]:
+        """Return what `find_similar` would, and count nothing: whoever asks counts with `touch` when it may.
+
+        Raises:
+            DimensionMismatch: `query` has another width than the bank.
+            InvalidValue: NaN or infinity, or `k` below 1.
+        """
+        k, catalog = whole(k, "k", 1), self._catalog
+        return catalog.nearest_touched(query, k, now) if len(catalog) else self.search(query, k)
 
     def touch(self, pattern_ids: Iterable[int], *, now: float = 0.0) -> list[LearnedPattern]:
         """Count an access at `now` (seconds) for each of these patterns, and return them; unknown ones are left out."""
-        catalog, touched = self._catalog, []
-        for pattern_id in pattern_ids:
-            record = catalog.get(self._survivors.get(pattern_id, pattern_id))
-            if record is not None:
-                catalog.renew(replace(record, pattern=record.pattern.touch(now)))
-                touched.append(record.pattern.touch(now))
-        return touched
+        survivors = self._survivors
+        if survivors:
+            pattern_ids = [survivors.get(pattern_id, pattern_id) for pattern_id in pattern_ids]
+        return self._catalog.touch(pattern_ids, now)
 
     def take_accesses(self, since: ReasoningBank, until: ReasoningBank) -> None:
         """Count here, in a bank that grew out of `since`, the accesses that `until` counted since it was `since`.

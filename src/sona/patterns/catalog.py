@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
+from sona import kernel
 from sona.checks import Floats
 from sona.patterns.search import VectorIndex, normalised
 from sona.types import LearnedPattern
@@ -77,10 +79,15 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PatternRecord:
-    """A pattern and the tally of its outcomes; replaced, never changed."""
+    """A pattern, the tally of its outcomes and the confidence they give; replaced, never changed."""
 
     pattern: LearnedPattern
     tally: Tally
+    confidence: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Work out the confidence once, as every search tells it."""
+        object.__setattr__(self, "confidence", self.tally.confidence)
 
     def with_tally(self, tally: Tally) -> PatternRecord:
         """Return the record with other outcomes and the average they give."""
@@ -112,6 +119,17 @@ class PatternMatch:
     confidence: float
 
 
+_match = kernel.maker(PatternMatch)
+_accessed = kernel.changer(LearnedPattern, "last_accessed", "access_count")
+_with_pattern = kernel.changer(PatternRecord, "pattern")
+
+
+def touched(pattern: LearnedPattern, now: float) -> LearnedPattern:
+    """Return what `pattern.touch(now)` does, checking nothing: of a pattern only a count and a time differ."""
+    latest = pattern.last_accessed
+    return _accessed(pattern, now if now > latest else latest, pattern.access_count + 1)
+
+
 class Catalog:
     """A published set of patterns: readers hold one reference and always see a whole set.
 
@@ -124,7 +142,7 @@ class Catalog:
     def __init__(self, records: Iterable[PatternRecord], *, exact_limit: int, index: VectorIndex | None = None) -> None:
         """Publish `records`; `index` is reused when their centroids did not change."""
         self._records = list(records)
-        self._confidences = np.array([record.tally.confidence for record in self._records])
+        self._confidences = np.array([record.confidence for record in self._records], np.float64)
         self.row_of = {record.pattern.id: row for row, record in enumerate(self._records)}
         self.index = VectorIndex(centroids_of(self._records), exact_limit=exact_limit) if index is None else index
 
@@ -151,17 +169,36 @@ class Catalog:
     def renew(self, record: PatternRecord) -> None:
         """Swap in newer statistics of a pattern with the same centroid."""
         row = self.row_of[record.pattern.id]
-        self._confidences[row] = record.tally.confidence
+        self._confidences[row] = record.confidence
         self._records[row] = record
 
-    def nearest(self, query: Floats, k: int, min_confidence: float) -> list[PatternMatch]:
+    def touch(self, pattern_ids: Iterable[int], now: float) -> list[LearnedPattern]:
+        """Count an access at `now` for each of these patterns, and return them; unknown ones are left out."""
+        row_of, records, found = self.row_of, self._records, []
+        for pattern_id in pattern_ids:
+            row = row_of.get(pattern_id)
+            if row is not None:
+                record = records[row]
+                pattern = touched(record.pattern, now)
+                records[row] = _with_pattern(record, pattern)
+                found.append(pattern)
+        return found
+
+    def nearest(self, query: npt.ArrayLike, k: int, min_confidence: float = 0.0) -> list[PatternMatch]:
         """Return the `k` patterns nearest to `query` (d,) with at least this confidence, best first."""
         keep = self._confidences >= min_confidence if min_confidence > 0.0 else None
-        found = self.index.search(query, k, keep=keep)
         matches = []
-        for row, similarity in zip(found.rows.tolist(), found.similarities.tolist(), strict=True):
+        for row, cosine in zip(*self.index.alike(query, k, keep), strict=True):
             record = self._records[row]
-            matches.append(PatternMatch(record.pattern, min(max(similarity, -1.0), 1.0), record.tally.confidence))
+            matches.append(_match(record.pattern, cosine, record.confidence))
+        return matches
+
+    def nearest_touched(self, query: npt.ArrayLike, k: int, now: float) -> list[PatternMatch]:
+        """Return what `nearest` does, each pattern as it is with one more access at `now`; nothing is counted."""
+        records, matches = self._records, []
+        for row, cosine in zip(*self.index.alike(query, k), strict=True):
+            record = records[row]
+            matches.append(_match(touched(record.pattern, now), cosine, record.confidence))
         return matches
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sona import kernel
 from sona.checks import Floats, matrix, vector, whole
 from sona.errors import DimensionMismatch
 
@@ -118,6 +119,15 @@ class VectorIndex:
         """True when a search looks at every vector."""
         return self._approximate is None
 
+    def alike(self, query: npt.ArrayLike, k: int, keep: Mask | None = None) -> tuple[list[int], list[float]]:
+        """Return rows and cosines, in [-1, 1], of what `search` finds; it raises what `search` raises."""
+        if self._approximate is None or keep is not None:
+            found = kernel.alike(self.unit, query, k, keep)
+            if found is not None:
+                return found
+        looked_up = self.search(query, k, keep=keep)
+        return looked_up.rows.tolist(), np.clip(looked_up.similarities, -1.0, 1.0).tolist()
+
     def search(self, query: npt.ArrayLike, k: int, *, keep: Mask | None = None) -> Neighbours:
         """Return the `k` vectors most similar to `query`, of those `keep` marks.
 
@@ -149,6 +159,9 @@ class VectorIndex:
         return Neighbours(rows[order], scores[order])
 
     def _among_all(self, direction: Floats, k: int, keep: Mask | None) -> Neighbours:
+        found = kernel.nearest(self.unit, direction, min(k, len(self)), keep, len(self))
+        if found is not None:
+            return Neighbours(*found)
         scores = self.unit @ direction
         if keep is not None:
             scores[~keep] = -np.inf

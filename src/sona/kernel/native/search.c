@@ -128,7 +128,7 @@ static PyObject *alike(PyObject *module, PyObject *const *args, Py_ssize_t given
         PyErr_SetString(PyExc_TypeError, "expected rows, a vector, k and which rows to keep");
         return NULL;
     }
-    Py_ssize_t k = PyLong_AsSsize_t(args[2]);
+    Py_ssize_t k = PyNumber_AsSsize_t(args[2], NULL); /* more than there can be is all there are */
     if (k == -1 && PyErr_Occurred()) return NULL;
     if (k < 1 || !is_plain(args[0], 2, NPY_FLOAT32)) Py_RETURN_NONE;
     PyArrayObject *table = (PyArrayObject *)args[0], *x = (PyArrayObject *)args[1];
