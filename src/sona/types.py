@@ -5,13 +5,18 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
+from sona import kernel
 from sona.checks import Floats, finite, fraction, vector, whole
 from sona.errors import DimensionMismatch, InvalidValue
 
-_NO_WEIGHTS: Floats = np.zeros(0, np.float32)
+NO_WEIGHTS: Floats = np.zeros(0, np.float32)
+"""The attention weights of a step that had none."""
+NO_PARAMETERS: Mapping[str, float | str] = MappingProxyType({})
+"""The parameters of a trajectory that was served with none."""
 LARGEST_ID = 2**63 - 1
 """Greatest id of a trajectory; ids are saved as int64."""
 
@@ -55,7 +60,7 @@ class TrajectoryStep:
     """
 
     activations: Floats
-    attention_weights: Floats = field(default_factory=lambda: _NO_WEIGHTS)
+    attention_weights: Floats = field(default_factory=lambda: NO_WEIGHTS)
     reward: float | None = None
     timestamp: float = 0.0
     ref: str | None = None
@@ -63,9 +68,9 @@ class TrajectoryStep:
     def __post_init__(self) -> None:
         """Check and normalise the fields."""
         object.__setattr__(self, "activations", vector(self.activations, what="activations"))
-        if self.attention_weights is not _NO_WEIGHTS:
+        if self.attention_weights is not NO_WEIGHTS:
             weights = np.asarray(self.attention_weights)
-            checked = _NO_WEIGHTS if weights.size == 0 else vector(weights, what="attention_weights")
+            checked = NO_WEIGHTS if weights.size == 0 else vector(weights, what="attention_weights")
             object.__setattr__(self, "attention_weights", checked)
         if self.reward is not None:
             object.__setattr__(self, "reward", fraction(self.reward, "reward"))
@@ -77,19 +82,16 @@ class TrajectoryStep:
         cls, activations: Floats, weights: Floats | None, reward: float | None, timestamp: float, ref: str | None
     ) -> TrajectoryStep:
         # For rooms that checked every field themselves: a request and a load of 100,000 steps pay for one check only.
-        step = object.__new__(cls)
-        set_field = object.__setattr__
-        set_field(step, "activations", activations)
-        set_field(step, "attention_weights", _NO_WEIGHTS if weights is None else weights)
-        set_field(step, "reward", reward)
-        set_field(step, "timestamp", timestamp)
-        set_field(step, "ref", ref)
-        return step
+        return make_step(activations, NO_WEIGHTS if weights is None else weights, reward, timestamp, ref)
 
     def with_reward(self, reward: float | None) -> TrajectoryStep:
         """Return the step as having earned `reward`, in [0, 1] or None, or raise InvalidValue."""
         earned = None if reward is None else fraction(reward, "reward")
         return TrajectoryStep._checked(self.activations, self.attention_weights, earned, self.timestamp, self.ref)
+
+
+make_step = kernel.maker(TrajectoryStep)
+"""A step of all its fields in their order, each checked by its caller."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,7 +126,7 @@ class QueryTrajectory:
     model_route: str | None = None
     context_ids: tuple[str, ...] = ()
     subject: str | None = None
-    parameters: Mapping[str, float | str] = field(default_factory=dict)
+    parameters: Mapping[str, float | str] = field(default_factory=lambda: NO_PARAMETERS)
     supersedes: QueryTrajectory | None = None
 
     def __post_init__(self) -> None:
@@ -156,6 +158,10 @@ class QueryTrajectory:
         if self.final_quality is not None:
             return self.final_quality
         return max((step.reward for step in self.steps if step.reward is not None), default=None)
+
+
+make_trajectory = kernel.maker(QueryTrajectory)
+"""A trajectory of all its fields in their order, each checked by its caller."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

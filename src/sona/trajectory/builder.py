@@ -10,18 +10,35 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
+from sona import kernel
 from sona.checks import Floats, fraction, setting_number, setting_whole, vector, whole
 from sona.errors import StateError
-from sona.types import LARGEST_ID, QueryTrajectory, TrajectoryStep, require_settings, require_text_or_none, texts
+from sona.types import (
+    LARGEST_ID,
+    NO_PARAMETERS,
+    NO_WEIGHTS,
+    QueryTrajectory,
+    TrajectoryStep,
+    make_step,
+    make_trajectory,
+    require_settings,
+    require_text_or_none,
+    texts,
+)
 
 
-def _kept(value: npt.ArrayLike, array: Floats) -> Floats:
+def _kept(value: npt.ArrayLike, width: int | None, what: str) -> Floats:
     # A trajectory never changes afterwards: what the caller could still write to is copied, read-only is shared.
-    return array.copy() if array is value and array.flags.writeable else array
+    array = kernel.kept(value, width)
+    if array is None:
+        array = vector(value, width, what)
+        if array is value and array.flags.writeable:
+            array = array.copy()
+    return array
 
 
-def _weights(value: npt.ArrayLike) -> Floats | None:
-    return None if np.size(value) == 0 else _kept(value, vector(value, what="attention_weights"))
+def _weights(value: npt.ArrayLike) -> Floats:
+    return NO_WEIGHTS if np.size(value) == 0 else _kept(value, None, "attention_weights")
 
 
 class TrajectoryBuilder:
@@ -86,17 +103,18 @@ class TrajectoryBuilder:
                 parameter that is neither number nor text.
         """
         self.id = whole(id, "trajectory id", 0, LARGEST_ID)
-        self._query = _kept(query_embedding, vector(query_embedding, what="query_embedding"))
-        self._width = self._query.shape[0]
+        self._query = _kept(query_embedding, None, "query_embedding")
+        self._width: int = self._query.shape[0]
         self._alternatives = alternatives
-        require_text_or_none(model_route, "model_route")
-        require_text_or_none(subject, "subject")
+        if model_route is not None or subject is not None:
+            require_text_or_none(model_route, "model_route")
+            require_text_or_none(subject, "subject")
         self._model_route = model_route
         self._context_ids = texts(context_ids, "context_ids") if context_ids else ()
         self._subject = subject
         if parameters:
             require_settings(parameters, "parameters")
-        self._parameters = dict(parameters) if parameters else {}
+        self._parameters = dict(parameters) if parameters else NO_PARAMETERS
         self._on_exit = on_exit
         self._steps: list[TrajectoryStep] = []
         self._quality: float | None = None
@@ -126,13 +144,14 @@ class TrajectoryBuilder:
             DimensionMismatch: another width than the query.
             InvalidValue: NaN, infinity, or a reward outside [0, 1].
         """
-        self._require_open("add a step to")
-        tried = _kept(activations, vector(activations, self._width, "activations"))
-        weights = None if attention_weights is None else _weights(attention_weights)
+        if self._built or self._abandoned:
+            raise self._closed("add a step to")
+        tried = _kept(activations, self._width, "activations")
+        weights = NO_WEIGHTS if attention_weights is None else _weights(attention_weights)
         earned = None if reward is None else fraction(reward, "reward")
-        require_text_or_none(ref, "ref")
-        at = self._clock() - self._started
-        self._steps.append(TrajectoryStep._checked(tried, weights, earned, at, ref))
+        if ref is not None:
+            require_text_or_none(ref, "ref")
+        self._steps.append(make_step(tried, weights, earned, self._clock() - self._started, ref))
 
     def finish(self, quality: float | None = None) -> None:
         """Set the outcome that `build` uses when it is given none; the last call counts.
@@ -141,7 +160,8 @@ class TrajectoryBuilder:
             StateError: the trajectory is already built or abandoned.
             InvalidValue: a quality outside [0, 1].
         """
-        self._require_open("finish")
+        if self._built or self._abandoned:
+            raise self._closed("finish")
         self._quality = None if quality is None else fraction(quality, "quality")
 
     def build(self, final_quality: float | None = None) -> QueryTrajectory:
@@ -154,18 +174,20 @@ class TrajectoryBuilder:
             StateError: it was built or abandoned before.
             InvalidValue: a quality outside [0, 1]; the builder stays open.
         """
-        self._require_open("build")
-        trajectory = QueryTrajectory(
+        if self._built or self._abandoned:
+            raise self._closed("build")
+        trajectory = make_trajectory(  # every field was checked when it came
             self.id,
             self._query,
             tuple(self._steps),
-            self._quality if final_quality is None else final_quality,
+            self._quality if final_quality is None else fraction(final_quality, "final_quality"),
             (self._clock() - self._started) * 1e6,
             self._alternatives,
             self._model_route,
             self._context_ids,
             self._subject,
             self._parameters,
+            None,
         )
         self._built = True
         return trajectory
@@ -174,10 +196,9 @@ class TrajectoryBuilder:
         """Give the request up: no trajectory comes of it; harmless when it is finished already."""
         self._abandoned = not self._built
 
-    def _require_open(self, verb: str) -> None:
-        if self._built or self._abandoned:
-            was = "built" if self._built else "abandoned"
-            raise StateError(f"cannot {verb} trajectory {self.id}: it was {was} before")
+    def _closed(self, verb: str) -> StateError:
+        was = "built" if self._built else "abandoned"
+        return StateError(f"cannot {verb} trajectory {self.id}: it was {was} before")
 
     @property
     def query_embedding(self) -> Floats:
