@@ -10,6 +10,7 @@ instruction sets give the same bits; numpy gives the same numbers up to rounding
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import TYPE_CHECKING, TypeVar
 
 from sona.kernel.choose import chosen
@@ -59,6 +60,9 @@ def maker(record: type[Record]) -> Callable[..., Record]:
 
     It runs no `__init__` and so checks nothing: for the rooms that did.
 
+    Raises:
+        TypeError: not a dataclass, one with a field that is no slot, or one with a `__new__` of its own.
+
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True, slots=True)
     ... class Point:
@@ -67,7 +71,7 @@ def maker(record: type[Record]) -> Callable[..., Record]:
     >>> maker(Point)(1.0, 2.0)
     Point(x=1.0, y=2.0)
     """
-    names = tuple(getattr(record, "__dataclass_fields__", ()))
+    names = tuple(field.name for field in fields(record))  # type: ignore[arg-type]
     return _made.maker(record, names)
 
 
@@ -84,6 +88,6 @@ def changer(record: type[Record], *changed: str) -> Callable[..., Record]:
     >>> changer(Point, "y")(Point(1.0), 2.0)
     Point(x=1.0, y=2.0)
     """
-    names = getattr(record, "__dataclass_fields__", ())
+    names = tuple(field.name for field in fields(record))  # type: ignore[arg-type]
     copied = tuple(name for name in names if name not in changed)
     return _made.maker(record, copied + changed, len(copied))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import MemberDescriptorType
 from typing import TypeGuard, TypeVar
 
 import numpy as np
@@ -18,6 +19,9 @@ Record = TypeVar("Record")
 _SQUARE_LIMIT = 3.4e38  # a squared length below it is finite, and so is every number
 
 
+_NARROW = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+
 def _is_plain(value: object, kind: type[np.generic], *shape: int | None) -> bool:
     if type(value) is not np.ndarray or value.dtype != kind or not value.dtype.isnative or value.ndim != len(shape):
         return False
@@ -26,11 +30,9 @@ def _is_plain(value: object, kind: type[np.generic], *shape: int | None) -> bool
 
 
 def _square(x: Floats) -> float:
-    # |x|^2; infinity where float32 is too narrow. Where warnings are errors, an overflow is one.
-    try:
+    # |x|^2; infinity where float32 is too narrow.
+    with np.errstate(over="ignore", invalid="ignore"):
         return float(x.dot(x))
-    except RuntimeWarning:
-        return math.inf
 
 
 def _wide_square(x: Floats) -> float:
@@ -71,7 +73,7 @@ class LowRank:
             scale: s.
             reach: No correction is longer than reach |x|.
         """
-        if not _is_plain(flat, np.float32, 2 * hidden_dim * rank):
+        if hidden_dim < 1 or rank < 1 or not _is_plain(flat, np.float32, 2 * hidden_dim * rank):
             raise ValueError("LowRank: expected a float32 vector of 2 d r numbers")
         self.flat, self.scale, self.reach = flat, scale, reach
         cut = hidden_dim * rank
@@ -97,9 +99,12 @@ class LowRank:
             return None
         if not isinstance(x, np.ndarray) or not (np.einsum("...i,...i", x, x) < _SQUARE_LIMIT).all():
             return None
-        corrected = self._correction(x)
-        if adds:
-            corrected = x.copy() if self.gain == 0.0 else x + corrected
+        with np.errstate(over="ignore", invalid="ignore"):
+            corrected = self._correction(x)
+            if adds:
+                corrected = x.copy() if self.gain == 0.0 else x + corrected
+        if not np.isfinite(corrected).all():
+            return None
         if isinstance(out, np.ndarray):
             np.copyto(out, corrected)
             return out
@@ -164,12 +169,16 @@ class LowRank:
 
 
 def unit(x: object) -> Floats | None:
-    """Return `x` (d,) or (n, d) with every row scaled to length 1; a zero row stays zero."""
+    """Return `x` (d,) or (n, d) with every row scaled to length 1; a zero row stays zero; None unless finite."""
     if not (_is_plain(x, np.float32, None) or _is_plain(x, np.float32, None, None)) or not isinstance(x, np.ndarray):
         return None
-    with np.errstate(over="ignore"):
-        length = np.sqrt(np.einsum("...d,...d->...", x, x, dtype=np.float64))[..., None].astype(np.float32)
-    result: Floats = np.divide(x, length, out=np.zeros_like(x), where=length > 0.0)
+    length = np.sqrt(np.einsum("...d,...d->...", x, x, dtype=np.float64))[..., None]
+    if not np.isfinite(length).all():
+        return None
+    is_held = (length >= _NARROW[0]) & (length <= _NARROW[1])  # by float32, with all its digits
+    result: Floats = np.divide(x, np.where(is_held, length, 1.0).astype(np.float32))
+    if not is_held.all():
+        np.copyto(result, x / np.where(length > 0.0, length, 1.0), where=~is_held, casting="same_kind")
     return result
 
 
@@ -189,8 +198,10 @@ def headed(vectors: tuple[Floats, ...], weights: tuple[float, ...], width: int) 
     total = np.zeros(width)
     for vector, weight in zip(vectors, weights, strict=True):
         length = math.sqrt(_wide_square(vector))
+        if not math.isfinite(length):
+            return None
         if length > 0.0:
-            total += vector * (weight / length)
+            total += weight * (vector.astype(np.float64) / length)
     return total.astype(np.float32)
 
 
@@ -201,9 +212,9 @@ def constrain(  # noqa: PLR0917 - the kernel's calls are positional, as keywords
 
     It is written to `out`, whatever it is; without `out`, a new array is returned when it is finite, else None.
     """
-    width = anchor.shape[0]
-    if not isinstance(gradient, np.ndarray):
+    if not isinstance(gradient, np.ndarray) or not _is_plain(anchor, np.float32, None):
         return None
+    width = anchor.shape[0]
     if not all(_is_plain(part, np.float32, width) for part in (gradient, anchor, pull)):
         return None
     if weights is not None and not _is_plain(weights, np.float32, width):
@@ -230,7 +241,7 @@ def blend(moment: Doubles, gradients: Floats, keep: float) -> Doubles | None:
     if not _is_plain(moment, np.float64, width) or not moment.flags.writeable:
         return None
     moment *= keep
-    rows = max(1, _BLOCK_NUMBERS // width)
+    rows = max(1, _BLOCK_NUMBERS // max(1, width))
     for start in range(0, count, rows):
         block = gradients[start : start + rows].astype(np.float64)
         moment += np.einsum("ij,ij->j", block, block) * ((1.0 - keep) / count)
@@ -238,14 +249,17 @@ def blend(moment: Doubles, gradients: Floats, keep: float) -> Doubles | None:
 
 
 def top(scores: Floats, k: int) -> tuple[Rows, Floats] | None:
-    """Return indices and values of the `k` greatest numbers, greatest first, equal ones by index; -inf never counts."""
+    """Return indices and values of the `k` greatest numbers, greatest first, equal ones by index.
+
+    -inf and NaN never count.
+    """
     if not _is_plain(scores, np.float32, None) or k < 1:
         return None
+    found = np.arange(scores.shape[0])
     if k < scores.shape[0]:
-        least = np.partition(scores, -k)[-k]
-        found = np.flatnonzero(scores >= least)
-    else:
-        found = np.arange(scores.shape[0])
+        greatest = np.partition(scores, -k)[-k:]
+        if not math.isnan(greatest.max()):  # NaN would count as the greatest
+            found = np.flatnonzero(scores >= greatest[0])
     found = found[scores[found] > -np.inf]
     rows = found[np.argsort(-scores[found], kind="stable")][:k]
     return rows, scores[rows]
@@ -429,10 +443,17 @@ def maker(record: type[Record], names: tuple[str, ...], copied: int = 0) -> Call
     """
     if copied:
         return _changer(record, names, copied)
-    setters = tuple(getattr(record, name).__set__ for name in names)
+    if record.__new__ is not object.__new__:
+        raise TypeError(f"maker: {record.__name__} is made by a __new__ of its own")
+    slots = [getattr(record, name, None) for name in names]
+    setters = tuple(slot.__set__ for slot in slots if isinstance(slot, MemberDescriptorType))
+    if len(set(names)) < len(names) or len(setters) < len(names):
+        raise TypeError(f"maker: expected names of slots of {record.__name__}, each once, got {names}")
     new = record.__new__
 
     def make(*values: object) -> Record:
+        if len(values) != len(setters):
+            raise TypeError(f"{record.__name__}: expected {len(setters)} values")
         made = new(record)
         for set_slot, value in zip(setters, values, strict=True):
             set_slot(made, value)

@@ -64,6 +64,7 @@ typedef struct {
 static int voice_read(Voice *voice, PyObject *items, PyObject *sums, PyObject *column, PyObject *share,
                       Py_ssize_t bins) {
     if (!is_plain(items, 1, NPY_INT64) || !is_plain(sums, 2, NPY_FLOAT64)) return 0;
+    if (!PyLong_Check(column) || !PyFloat_Check(share)) return 0; /* so that reading them runs no code of others */
     voice->items = (PyArrayObject *)items;
     voice->sums = (PyArrayObject *)sums;
     voice->column = PyLong_AsSsize_t(column);
@@ -123,7 +124,8 @@ static PyObject *pooled(PyObject *module, PyObject *args) {
     PyObject *found = NULL;
     if (is_read == 1) {
         Roll roll;
-        double *cells = PyMem_RawCalloc((size_t)(2 * room * bins + 1), sizeof(double));
+        int is_countable = bins <= PY_SSIZE_T_MAX / 32 / (room + 1);
+        double *cells = is_countable ? PyMem_RawCalloc((size_t)(2 * room * bins + 1), sizeof(double)) : NULL;
         if (cells == NULL) {
             PyErr_NoMemory();
         } else if (roll_make(&roll, room)) {

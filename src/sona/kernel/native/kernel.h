@@ -58,10 +58,14 @@ static inline PyArrayObject *new_vector(npy_intp width) {
     return (PyArrayObject *)PyArray_SimpleNew(1, &width, NPY_FLOAT32);
 }
 
-/* True when `out` may be written while `x` is read: the very same numbers, or none of them. */
+static inline int shares_memory(PyArrayObject *x, PyArrayObject *y) {
+    const char *a = PyArray_BYTES(x), *b = PyArray_BYTES(y);
+    return a + PyArray_NBYTES(x) > b && b + PyArray_NBYTES(y) > a;
+}
+
+/* True when `out` may be written while `x`, of its shape and type, is read: the very same numbers, or none of them. */
 static inline int is_apart(PyArrayObject *out, PyArrayObject *x) {
-    const char *a = PyArray_BYTES(out), *b = PyArray_BYTES(x);
-    return a == b || a + PyArray_NBYTES(out) <= b || b + PyArray_NBYTES(x) <= a;
+    return PyArray_BYTES(out) == PyArray_BYTES(x) || !shares_memory(out, x);
 }
 
 /* |x|^2; in float64 where float32 is too narrow. */

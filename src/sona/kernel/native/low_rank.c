@@ -88,7 +88,14 @@ static double shrink(const LowRank *self, const float *raw, const float *x, doub
     return *length > allowed ? sqrt(allowed / *length) : 1.0;
 }
 
-/* out = x + correction, or the correction alone; 1 when x is not finite, before anything is written. */
+/* True when the correction of an x of that squared length can overflow nowhere on its way. */
+static int fits(const LowRank *self, double square, const float *hidden) {
+    for (int k = 0; k < self->r; k++)
+        if (!isfinite(hidden[k])) return 0;
+    return self->gain * self->gain * square < (double)SQUARE_LIMIT * SQUARE_LIMIT;
+}
+
+/* out = x + correction, or the correction alone; 1 when one of them is not finite, before anything is written. */
 static int correct_row(const LowRank *self, const float *x, int adds, float *room, float *out) {
     float *hidden = room, *raw = room + self->r;
     float square = loops->project(x, self->down, self->d, self->r, hidden);
@@ -102,11 +109,13 @@ static int correct_row(const LowRank *self, const float *x, int adds, float *roo
         double length;
         loops->combine(NULL, self->up, hidden, self->d, self->r, raw);
         float k = (float)shrink(self, raw, x, &length);
+        if (!isfinite(length)) return 1;
         if (adds)
             loops->add(x, k, raw, self->d, out);
         else
             loops->scale(k, raw, self->d, out);
     } else {
+        if (!fits(self, square, hidden)) return 1;
         loops->combine(adds ? x : NULL, self->up, hidden, self->d, self->r, out);
     }
     return 0;
@@ -223,8 +232,9 @@ static PyObject *low_rank_gradient(LowRank *self, PyObject *const *args, Py_ssiz
 }
 
 static int is_sound(const float *values, Py_ssize_t count, double limit) {
-    /* No number is greater than the length of all, so only great lengths need a closer look; NaN fails both. */
-    if (square(values, count) < limit * limit) return 1;
+    /* No number is greater than the length of all, so only great lengths need a closer look; NaN fails both. Half
+       of the limit leaves room for rounding. */
+    if (limit > 0.0 && square(values, count) < 0.25 * limit * limit) return 1;
     for (Py_ssize_t i = 0; i < count; i++)
         if (!(fabs((double)values[i]) < limit)) return 0;
     return 1;

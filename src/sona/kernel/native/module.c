@@ -38,6 +38,9 @@ static PyModuleDef_Slot module_slots[] = {
 #ifdef Py_mod_multiple_interpreters
     {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
 #endif
+    /* True without the interpreter's lock because nothing here is changed once others can see it: a LowRank and a
+       maker are written while they are made, a result before it is returned, and `loops` at import and by `select`,
+       which swaps one pointer among loops of the same bits. Arrays are their callers', as everywhere in numpy. */
 #ifdef Py_mod_gil
     {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif

@@ -41,13 +41,14 @@ static PyObject *maker_call(PyObject *callable, PyObject *const *values, size_t 
 /* Offset of a slot, or -1 with an error. */
 static Py_ssize_t slot_offset(PyTypeObject *type, PyObject *name) {
     PyObject *found = PyObject_GetAttr((PyObject *)type, name);
-    if (found == NULL) return -1;
+    if (found == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) return -1;
+    PyErr_Clear();
     Py_ssize_t offset = -1;
-    if (Py_TYPE(found) == &PyMemberDescr_Type && PyType_IsSubtype(type, PyDescr_TYPE(found))) {
+    if (found != NULL && Py_TYPE(found) == &PyMemberDescr_Type && PyType_IsSubtype(type, PyDescr_TYPE(found))) {
         PyMemberDef *member = ((PyMemberDescrObject *)found)->d_member;
         if (member->type == T_OBJECT_EX) offset = member->offset;
     }
-    Py_DECREF(found);
+    Py_XDECREF(found);
     if (offset < 0) PyErr_Format(PyExc_TypeError, "%s.%U is no slot", type->tp_name, name);
     return offset;
 }
@@ -61,6 +62,10 @@ static PyObject *maker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     if (!PyArg_ParseTuple(args, "O!O!|n", &PyType_Type, &made, &PyTuple_Type, &names, &copied)) return NULL;
+    if (made->tp_new != PyBaseObject_Type.tp_new) { /* what it would set up beside the slots stays undone here */
+        PyErr_Format(PyExc_TypeError, "maker: %s is made by a __new__ of its own", made->tp_name);
+        return NULL;
+    }
     if (copied < 0 || copied > PyTuple_GET_SIZE(names)) {
         PyErr_SetString(PyExc_ValueError, "maker: expected to copy no more than there is");
         return NULL;
@@ -79,8 +84,10 @@ static PyObject *maker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     for (Py_ssize_t i = 0; i < self->count; i++) {
         PyObject *name = PyTuple_GET_ITEM(names, i);
         self->offsets[i] = PyUnicode_Check(name) ? slot_offset(made, name) : -1;
+        for (Py_ssize_t j = 0; j < i; j++)
+            if (self->offsets[j] == self->offsets[i]) self->offsets[i] = -1; /* one value would be lost */
         if (self->offsets[i] < 0) {
-            if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "maker: expected names");
+            if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "maker: expected names, each once");
             Py_DECREF(self);
             return NULL;
         }
@@ -94,15 +101,11 @@ static int maker_traverse(Maker *self, visitproc visit, void *arg) {
     return 0;
 }
 
-static int maker_clear(Maker *self) {
-    Py_CLEAR(self->type);
-    return 0;
-}
-
+/* No tp_clear: a cycle goes through the made type, which clears itself, and a maker never lacks its type. */
 static void maker_dealloc(Maker *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    (void)maker_clear(self);
+    Py_XDECREF(self->type);
     PyMem_Free(self->offsets);
     type->tp_free(self);
     Py_DECREF(type);
@@ -118,7 +121,6 @@ static PyType_Slot maker_slots[] = {
     {Py_tp_new, maker_new},
     {Py_tp_call, PyVectorcall_Call},
     {Py_tp_traverse, maker_traverse},
-    {Py_tp_clear, maker_clear},
     {Py_tp_dealloc, maker_dealloc},
     {Py_tp_members, maker_members},
     {0, NULL},

@@ -28,7 +28,7 @@ static PyObject *charge(PyObject *module, PyObject *args) {
     if (!is_plain(costs, 2, NPY_FLOAT64) || !is_plain(rates, 1, NPY_FLOAT64)) Py_RETURN_NONE;
     npy_intp count = PyArray_DIM((PyArrayObject *)rates, 0);
     if (PyArray_DIM((PyArrayObject *)costs, 0) != 2 || PyArray_DIM((PyArrayObject *)costs, 1) != count ||
-        !PyArray_ISWRITEABLE((PyArrayObject *)costs))
+        !PyArray_ISWRITEABLE((PyArrayObject *)costs) || shares_memory((PyArrayObject *)costs, (PyArrayObject *)rates))
         Py_RETURN_NONE;
     for (int side = 0; side < 2; side++)
         for (npy_intp k = 0; k < count; k++) {

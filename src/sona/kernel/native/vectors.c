@@ -1,6 +1,7 @@
 /* Functions on vectors: what may be used as it is, what a request taught, and what is protected. */
 #include "kernel.h"
 
+#include <float.h>
 #include <math.h>
 
 /* True when a float32 vector of that width (any of at least 1 when negative) and of finite length. */
@@ -46,14 +47,25 @@ static PyObject *kept(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return (PyObject *)copy;
 }
 
-/* x / |x|, the length rounded to float32; a zero vector stays zero. */
-static void scale_to_one(const float *x, Py_ssize_t d, float *out) {
-    float length = (float)sqrt(loops->dot_wide(x, x, d));
-    if (!(length > 0.0f)) {
+/* x / |x|, the length rounded to float32 where that holds all its digits; a zero vector stays zero. 0 when it is not
+   finite. */
+static int scale_to_one(const float *x, Py_ssize_t d, float *out) {
+    double length = sqrt(loops->dot_wide(x, x, d));
+    float narrow = (float)length;
+    if (length == 0.0)
         memset(out, 0, (size_t)d * sizeof(float));
-        return;
-    }
-    for (Py_ssize_t i = 0; i < d; i++) out[i] = x[i] / length;
+    else if (narrow >= FLT_MIN && narrow <= FLT_MAX)
+        for (Py_ssize_t i = 0; i < d; i++) out[i] = x[i] / narrow;
+    else
+        for (Py_ssize_t i = 0; i < d; i++) out[i] = (float)(x[i] / length);
+    return isfinite(length);
+}
+
+/* `found`, or None when a row has no direction. */
+static PyObject *directed(PyArrayObject *found, int is_finite) {
+    if (is_finite) return (PyObject *)found;
+    Py_DECREF(found);
+    Py_RETURN_NONE;
 }
 
 /* The direction of a vector, or of every row. */
@@ -65,8 +77,10 @@ static PyObject *unit(PyObject *module, PyObject *value) {
     PyArrayObject *found = (PyArrayObject *)PyArray_SimpleNew(is_one ? 1 : 2, PyArray_DIMS(x), NPY_FLOAT32);
     if (found == NULL) return NULL;
     Py_ssize_t d = PyArray_DIM(x, is_one ? 0 : 1), count = is_one ? 1 : PyArray_DIM(x, 0);
-    for (Py_ssize_t row = 0; row < count; row++) scale_to_one(floats(x) + row * d, d, floats(found) + row * d);
-    return (PyObject *)found;
+    int is_finite = 1;
+    for (Py_ssize_t row = 0; row < count && is_finite; row++)
+        is_finite = scale_to_one(floats(x) + row * d, d, floats(found) + row * d);
+    return directed(found, is_finite);
 }
 
 /* The directions of some vectors, row by row. */
@@ -82,9 +96,20 @@ static PyObject *units(PyObject *module, PyObject *given) {
     }
     PyArrayObject *found = (PyArrayObject *)PyArray_SimpleNew(2, shape, NPY_FLOAT32);
     if (found == NULL) return NULL;
-    for (Py_ssize_t row = 0; row < shape[0]; row++)
-        scale_to_one(floats((PyArrayObject *)PyList_GET_ITEM(given, row)), shape[1], floats(found) + row * shape[1]);
-    return (PyObject *)found;
+    int is_finite = 1;
+    for (Py_ssize_t row = 0; row < shape[0] && is_finite; row++)
+        is_finite = scale_to_one(floats((PyArrayObject *)PyList_GET_ITEM(given, row)), shape[1],
+                                 floats(found) + row * shape[1]);
+    return directed(found, is_finite);
+}
+
+/* sum += weight a / length; a factor that float32 holds badly is not formed. */
+static void add_direction(float *sum, const float *a, double weight, double length, Py_ssize_t d) {
+    double factor = weight / length;
+    if (factor == 0.0 || (fabs(factor) > 1e-30 && fabs(factor) < 1e30))
+        loops->add(sum, (float)factor, a, d, sum);
+    else
+        for (Py_ssize_t i = 0; i < d; i++) sum[i] += (float)(weight * (a[i] / length));
 }
 
 /* The sum of weights[k] vectors[k] / |vectors[k]|; a zero vector points nowhere. */
@@ -105,13 +130,13 @@ static PyObject *headed(PyObject *module, PyObject *args) {
             Py_DECREF(sum);
             return NULL;
         }
-        if (!is_vector(vector, d)) {
+        const float *a = is_vector(vector, d) ? floats((PyArrayObject *)vector) : NULL;
+        double length = a == NULL ? NAN : sqrt(square(a, d));
+        if (!isfinite(length)) {
             Py_DECREF(sum);
             Py_RETURN_NONE;
         }
-        const float *a = floats((PyArrayObject *)vector);
-        double length = sqrt(square(a, d));
-        if (length > 0.0) loops->add(floats(sum), (float)(weight / length), a, d, floats(sum));
+        if (length > 0.0) add_direction(floats(sum), a, weight, length, d);
     }
     return (PyObject *)sum;
 }
@@ -166,6 +191,7 @@ static PyObject *blend(PyObject *module, PyObject *args) {
     PyArrayObject *sum = (PyArrayObject *)moment, *rows = (PyArrayObject *)g;
     Py_ssize_t n = PyArray_DIM(rows, 0), width = PyArray_DIM(rows, 1);
     if (n < 1 || PyArray_DIM(sum, 0) != width || !PyArray_ISWRITEABLE(sum)) Py_RETURN_NONE;
+    if (shares_memory(sum, rows)) Py_RETURN_NONE;
     double share = (1.0 - keep) / (double)n, *values = (double *)PyArray_DATA(sum);
     Py_BEGIN_ALLOW_THREADS;
     for (Py_ssize_t row = 0; row < n; row++)
