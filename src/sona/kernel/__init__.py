@@ -27,14 +27,17 @@ __all__ = [
     "changer",
     "charge",
     "chosen",
+    "combined",
     "constrain",
     "deviation",
     "headed",
     "is_vector",
     "kept",
+    "lift",
     "maker",
     "nearest",
     "pooled",
+    "preferred",
     "products",
     "products_of_two",
     "spread",
@@ -47,10 +50,12 @@ Record = TypeVar("Record")
 
 LowRank = _made.LowRank
 blend, constrain = _made.blend, _made.constrain
-headed, is_vector, kept = _made.headed, _made.is_vector, _made.kept
+headed, preferred = _made.headed, _made.preferred
+is_vector, kept = _made.is_vector, _made.kept
 alike, nearest, top = _made.alike, _made.nearest, _made.top
 products, products_of_two = _made.products, _made.products_of_two
 unit, units = _made.unit, _made.units
+combined, lift = _made.combined, _made.lift
 pooled, spread = _made.pooled, _made.spread
 charge, deviation = _made.charge, _made.deviation
 

@@ -191,18 +191,62 @@ def units(vectors: object) -> Floats | None:
     return unit(np.array(vectors, np.float32))
 
 
+def _directions(vectors: tuple[Floats, ...]) -> Doubles:
+    # Of length 1, shape (n, d); a zero vector points nowhere and stays zero.
+    tried = np.array(vectors, np.float64)
+    lengths = np.sqrt(np.einsum("ij,ij->i", tried, tried))
+    lengths[lengths == 0.0] = 1.0
+    directions: Doubles = tried / lengths[:, None]
+    return directions
+
+
 def headed(vectors: tuple[Floats, ...], weights: tuple[float, ...], width: int) -> Floats | None:
     """Return the sum of weights[k] vectors[k] / |vectors[k]|, shape (d,); a zero vector points nowhere."""
     if len(vectors) != len(weights) or not all(_is_plain(vector, np.float32, width) for vector in vectors):
         return None
-    total = np.zeros(width)
+    if not all(math.isfinite(_wide_square(vector)) for vector in vectors):
+        return None
+    if not vectors:
+        return np.zeros(width, np.float32)
+    total: Floats = np.dot(np.array(weights), _directions(vectors)).astype(np.float32)
+    return total
+
+
+def preferred(vectors: tuple[Floats, ...], rewards: tuple[float, ...], x: Floats, temperature: float) -> Floats | None:
+    """Return max(r) sum_k (r_k / sum r - p_k) a_k / |a_k| orthogonal to `x`, p = softmax(cos(x, a_k) / temperature).
+
+    Args:
+        vectors: a, n of shape (d,).
+        rewards: r, n of them, their sum above 0.
+        x: Shape (d,).
+        temperature: Above 0.
+    """
+    if not _is_plain(x, np.float32, None) or len(vectors) != len(rewards):
+        return None
+    if not vectors or not all(_is_plain(vector, np.float32, x.shape[0]) for vector in vectors):
+        return None
+    if not all(math.isfinite(_wide_square(vector)) for vector in (x, *vectors)):
+        return None
+    tried, earned = _directions(vectors), np.array(rewards)
+    heading = x / (math.sqrt(_wide_square(x)) or 1.0)
+    scores = tried.dot(heading) / temperature
+    chances = np.exp(scores - scores.max())
+    gradient = (earned / earned.sum() - chances / chances.sum()).dot(tried)
+    gradient -= gradient.dot(heading) * heading  # the cosine does not see the part along x
+    found: Floats = (gradient * earned.max()).astype(np.float32)
+    return found
+
+
+def combined(x: Floats, vectors: tuple[Floats, ...], weights: tuple[float, ...]) -> Floats | None:
+    """Return x + sum_k weights[k] vectors[k], shape (d,), added up one by one."""
+    if not _is_plain(x, np.float32, None) or len(vectors) != len(weights):
+        return None
+    if not all(_is_plain(vector, np.float32, x.shape[0]) for vector in vectors):
+        return None
+    total = x.copy()
     for vector, weight in zip(vectors, weights, strict=True):
-        length = math.sqrt(_wide_square(vector))
-        if not math.isfinite(length):
-            return None
-        if length > 0.0:
-            total += weight * (vector.astype(np.float64) / length)
-    return total.astype(np.float32)
+        total += np.float32(weight) * vector
+    return total
 
 
 def constrain(  # noqa: PLR0917 - the kernel's calls are positional, as keywords cost as much as the work
@@ -354,6 +398,17 @@ def pooled(
     both = np.array(list(cells.values()), np.float64).reshape(len(cells), 2, bins).astype(np.float32)
     names = np.fromiter(cells, np.int64, len(cells))
     return names, np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1])
+
+
+def lift(scores: Floats, rows: Rows, amounts: Floats) -> int | None:
+    """Add amounts (m,) to `scores` (n,) at rows (m,); return at how many: rows outside are passed over."""
+    if not (_is_plain(scores, np.float32, None) and scores.flags.writeable and _is_plain(rows, np.int64, None)):
+        return None
+    if not _is_plain(amounts, np.float32, len(rows)):
+        return None
+    found = np.flatnonzero((rows >= 0) & (rows < len(scores)))
+    np.add.at(scores, rows[found], amounts[found])
+    return len(found)
 
 
 def spread(

@@ -218,7 +218,30 @@ static PyObject *spread(PyObject *module, PyObject *args) {
     return found;
 }
 
+/* Adds amounts (m,) to scores at rows (m,), in their order; rows outside of the scores are passed over. */
+static PyObject *lift(PyObject *module, PyObject *const *args, Py_ssize_t given) {
+    (void)module;
+    if (given != 3) {
+        PyErr_SetString(PyExc_TypeError, "expected scores, rows and amounts");
+        return NULL;
+    }
+    if (!is_plain(args[0], 1, NPY_FLOAT32) || !is_plain(args[1], 1, NPY_INT64)) Py_RETURN_NONE;
+    PyArrayObject *scores = (PyArrayObject *)args[0], *rows = (PyArrayObject *)args[1];
+    npy_intp n = PyArray_DIM(scores, 0), count = PyArray_DIM(rows, 0);
+    if (!is_vector(args[2], count) || !PyArray_ISWRITEABLE(scores)) Py_RETURN_NONE;
+    const float *amounts = floats((PyArrayObject *)args[2]);
+    const npy_int64 *at = (const npy_int64 *)PyArray_DATA(rows);
+    Py_ssize_t lifted = 0;
+    for (npy_intp i = 0; i < count; i++) {
+        if (at[i] < 0 || at[i] >= n) continue;
+        floats(scores)[at[i]] += amounts[i];
+        lifted++;
+    }
+    return PyLong_FromSsize_t(lifted);
+}
+
 PyMethodDef gather_methods[] = {
+    {"lift", (PyCFunction)(void (*)(void))lift, METH_FASTCALL, "Add amounts to scores at some rows."},
     {"pooled", pooled, METH_VARARGS, "What neighbours hold of each item, by column."},
     {"spread", spread, METH_VARARGS, "Where the links of active rows lead, and how much of each arrives."},
     {NULL, NULL, 0, NULL},

@@ -112,31 +112,115 @@ static void add_direction(float *sum, const float *a, double weight, double leng
         for (Py_ssize_t i = 0; i < d; i++) sum[i] += (float)(weight * (a[i] / length));
 }
 
-/* The sum of weights[k] vectors[k] / |vectors[k]|; a zero vector points nowhere. */
+/* The numbers of a tuple, or -1 with an error. */
+static int numbers(PyObject *given, double *into) {
+    for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(given); k++) {
+        into[k] = PyFloat_AsDouble(PyTuple_GET_ITEM(given, k));
+        if (into[k] == -1.0 && PyErr_Occurred()) return -1;
+    }
+    return 0;
+}
+
+static int are_vectors(PyObject *given, Py_ssize_t d) {
+    for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(given); k++)
+        if (!is_vector(PyTuple_GET_ITEM(given, k), d)) return 0;
+    return 1;
+}
+
+static const float *vector_at(PyObject *vectors, Py_ssize_t k) {
+    return floats((PyArrayObject *)PyTuple_GET_ITEM(vectors, k));
+}
+
+#define SOME 64 /* vectors that need no memory of their own */
+
+/* sum = sum_k weights[k] vectors[k] / lengths[k]; a zero vector points nowhere. */
+static void head(PyObject *vectors, const double *weights, const double *lengths, Py_ssize_t d, float *sum) {
+    memset(sum, 0, (size_t)d * sizeof(float));
+    for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(vectors); k++)
+        if (lengths[k] > 0.0) add_direction(sum, vector_at(vectors, k), weights[k], lengths[k], d);
+}
+
+/* max(r) sum_k (r_k / sum r - p_k) a_k / |a_k| orthogonal to x, with p the softmax of cos(x, a_k) / temperature. */
+static void prefer(PyObject *vectors, double *rewards, const double *lengths, const float *x, double temperature,
+                   Py_ssize_t d, double *room, float *sum) {
+    Py_ssize_t count = PyTuple_GET_SIZE(vectors);
+    double *scores = room, *chances = room + count;
+    double along = sqrt(square(x, d)), greatest = 0.0, total = 0.0, best = -INFINITY, all = 0.0, inward = 0.0;
+    if (!(along > 0.0)) along = 1.0;
+    for (Py_ssize_t k = 0; k < count; k++) {
+        double product = lengths[k] > 0.0 ? loops->dot_wide(vector_at(vectors, k), x, d) : 0.0;
+        scores[k] = lengths[k] > 0.0 ? product / lengths[k] / along : 0.0;
+        best = fmax(best, scores[k]);
+        greatest = fmax(greatest, rewards[k]);
+        total += rewards[k];
+    }
+    for (Py_ssize_t k = 0; k < count; k++) all += chances[k] = exp((scores[k] - best) / temperature);
+    for (Py_ssize_t k = 0; k < count; k++) {
+        rewards[k] = greatest * (rewards[k] / total - chances[k] / all);
+        inward += rewards[k] * scores[k];
+    }
+    head(vectors, rewards, lengths, d, sum);
+    add_direction(sum, x, -inward, along, d); /* the cosine does not see the part along x */
+}
+
+/* What `headed` and `preferred` share: x is NULL for the former. */
+static PyObject *summed(PyObject *vectors, PyObject *weights, Py_ssize_t d, PyObject *x, double temperature) {
+    Py_ssize_t count = PyTuple_GET_SIZE(vectors);
+    if (PyTuple_GET_SIZE(weights) != count || d < 1 || !are_vectors(vectors, d)) Py_RETURN_NONE;
+    double own[4 * SOME], *room = count <= SOME ? own : PyMem_Malloc((size_t)(4 * count) * sizeof(double));
+    if (room == NULL) return PyErr_NoMemory();
+    double *lengths = room + count;
+    int is_finite = x == NULL || isfinite(square(floats((PyArrayObject *)x), d));
+    for (Py_ssize_t k = 0; k < count; k++) {
+        lengths[k] = sqrt(square(vector_at(vectors, k), d));
+        is_finite = is_finite && isfinite(lengths[k]);
+    }
+    PyArrayObject *sum = numbers(weights, room) < 0 ? NULL : new_vector(d);
+    if (sum != NULL && is_finite && x == NULL) head(vectors, room, lengths, d, floats(sum));
+    if (sum != NULL && is_finite && x != NULL)
+        prefer(vectors, room, lengths, floats((PyArrayObject *)x), temperature, d, room + 2 * count, floats(sum));
+    if (room != own) PyMem_Free(room);
+    if (sum == NULL || is_finite) return (PyObject *)sum;
+    Py_DECREF(sum);
+    Py_RETURN_NONE;
+}
+
 static PyObject *headed(PyObject *module, PyObject *args) {
     (void)module;
     PyObject *vectors, *weights;
     Py_ssize_t d;
     if (!PyArg_ParseTuple(args, "O!O!n", &PyTuple_Type, &vectors, &PyTuple_Type, &weights, &d)) return NULL;
-    Py_ssize_t count = PyTuple_GET_SIZE(vectors);
-    if (PyTuple_GET_SIZE(weights) != count || d < 1) Py_RETURN_NONE;
+    return summed(vectors, weights, d, NULL, 1.0);
+}
+
+static PyObject *preferred(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *vectors, *rewards, *x;
+    double temperature;
+    if (!PyArg_ParseTuple(args, "O!O!Od", &PyTuple_Type, &vectors, &PyTuple_Type, &rewards, &x, &temperature))
+        return NULL;
+    if (!is_plain(x, 1, NPY_FLOAT32)) Py_RETURN_NONE;
+    return summed(vectors, rewards, PyArray_DIM((PyArrayObject *)x, 0), x, temperature);
+}
+
+/* x + sum_k weights[k] vectors[k], added up one by one. */
+static PyObject *combined(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *x, *vectors, *weights;
+    if (!PyArg_ParseTuple(args, "OO!O!", &x, &PyTuple_Type, &vectors, &PyTuple_Type, &weights)) return NULL;
+    if (!is_plain(x, 1, NPY_FLOAT32)) Py_RETURN_NONE;
+    Py_ssize_t d = PyArray_DIM((PyArrayObject *)x, 0), count = PyTuple_GET_SIZE(vectors);
+    if (PyTuple_GET_SIZE(weights) != count || !are_vectors(vectors, d)) Py_RETURN_NONE;
     PyArrayObject *sum = new_vector(d);
     if (sum == NULL) return NULL;
-    memset(floats(sum), 0, (size_t)d * sizeof(float));
+    memcpy(floats(sum), floats((PyArrayObject *)x), (size_t)d * sizeof(float));
     for (Py_ssize_t k = 0; k < count; k++) {
-        PyObject *vector = PyTuple_GET_ITEM(vectors, k);
         double weight = PyFloat_AsDouble(PyTuple_GET_ITEM(weights, k));
         if (weight == -1.0 && PyErr_Occurred()) {
             Py_DECREF(sum);
             return NULL;
         }
-        const float *a = is_vector(vector, d) ? floats((PyArrayObject *)vector) : NULL;
-        double length = a == NULL ? NAN : sqrt(square(a, d));
-        if (!isfinite(length)) {
-            Py_DECREF(sum);
-            Py_RETURN_NONE;
-        }
-        if (length > 0.0) add_direction(floats(sum), a, weight, length, d);
+        loops->add(floats(sum), (float)weight, vector_at(vectors, k), d, floats(sum));
     }
     return (PyObject *)sum;
 }
@@ -207,7 +291,9 @@ PyMethodDef vector_methods[] = {
      "The vector, or where it could be changed a read-only copy; None when `is_vector` is False."},
     {"unit", unit, METH_O, "The direction of a vector, or of every row."},
     {"units", units, METH_O, "The directions of some vectors, row by row."},
+    {"combined", combined, METH_VARARGS, "A vector plus weights times others."},
     {"headed", headed, METH_VARARGS, "The sum of weights times directions."},
+    {"preferred", preferred, METH_VARARGS, "The gradient of what earned more over what is likelier."},
     {"constrain", (PyCFunction)(void (*)(void))constrain, METH_FASTCALL, "The gradient whose step is the implicit one."},
     {"blend", blend, METH_VARARGS, "Blend mean squares into a running moment."},
     {NULL, NULL, 0, NULL},
