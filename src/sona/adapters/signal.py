@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from sona import kernel
 from sona.checks import Floats, finite, fraction, setting_number, vector
 from sona.errors import DimensionMismatch, InvalidValue
 from sona.state import State
 from sona.types import QueryTrajectory
-
-_Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +52,8 @@ class LearningSignal:
     gradient_estimate: Floats
     quality_score: float | None
     metadata: SignalMetadata = SignalMetadata()
+    is_push: bool = field(init=False)
+    """False when the gradient is zero: recorded, but nothing to learn from."""
 
     def __post_init__(self) -> None:
         """Check and normalise the fields."""
@@ -64,11 +63,7 @@ class LearningSignal:
         object.__setattr__(self, "gradient_estimate", gradient)
         if self.quality_score is not None:
             object.__setattr__(self, "quality_score", fraction(self.quality_score, "quality_score"))
-
-    @property
-    def is_push(self) -> bool:
-        """False when the gradient is zero: recorded, but nothing to learn from."""
-        return bool(self.gradient_estimate.any())
+        object.__setattr__(self, "is_push", bool(gradient.any()))
 
     @classmethod
     def with_gradient(
@@ -124,21 +119,15 @@ class LearningSignal:
             gradient = _softmax_gradient(trajectory, used, floor, temperature)
         else:
             gradient = _reinforce_gradient(trajectory, usual, floor)
-        metadata = SignalMetadata(
+        metadata = _make_metadata(
             trajectory.id, len(trajectory.steps), usual, trajectory.alternatives, trajectory.model_route
         )
-        return cls(query, gradient.astype(np.float32), trajectory.quality, metadata)
+        if gradient is None:
+            return _make_signal(query, np.zeros(query.shape, np.float32), trajectory.quality, metadata, False)
+        return _make_signal(query, gradient, trajectory.quality, metadata, bool(gradient.any()))
 
 
-def _directions(trajectory: QueryTrajectory, rows: Sequence[int]) -> _Doubles:
-    # Unit activations, (n, d); a zero activation points nowhere and stays zero.
-    tried = np.empty((len(rows), trajectory.hidden_dim))
-    for place, row in enumerate(rows):
-        tried[place] = trajectory.steps[row].activations
-    lengths = np.sqrt(np.einsum("ij,ij->i", tried, tried))
-    lengths[lengths == 0.0] = 1.0
-    tried /= lengths[:, None]
-    return tried
+_make_metadata, _make_signal = kernel.maker(SignalMetadata), kernel.maker(LearningSignal)
 
 
 def _advantage(reward: float, baseline: float, floor: float) -> float:
@@ -155,30 +144,32 @@ def _earned(trajectory: QueryTrajectory) -> dict[int, float]:
     return {0: quality} if trajectory.alternatives else dict.fromkeys(range(len(steps)), quality)
 
 
-def _reinforce_gradient(trajectory: QueryTrajectory, baseline: float, floor: float) -> _Doubles:
+def _reinforce_gradient(trajectory: QueryTrajectory, baseline: float, floor: float) -> Floats | None:
+    # None when nothing pushes.
     earned = _earned(trajectory)
     advantages = [_advantage(reward, baseline, floor) for reward in earned.values()]
     if not any(advantages):
-        return np.zeros(trajectory.hidden_dim)
-    gradient: _Doubles = np.dot(np.array(advantages), _directions(trajectory, list(earned))) / len(earned)
+        return None
+    tried = tuple([trajectory.steps[row].activations for row in earned])
+    weights = tuple([advantage / len(earned) for advantage in advantages])
+    width = trajectory.query_embedding.shape[0]
+    gradient = kernel.headed(tried, weights, width)
+    return kernel.headed(_plain(tried), weights, width) if gradient is None else gradient
+
+
+def _softmax_gradient(trajectory: QueryTrajectory, used: Floats, floor: float, temperature: float) -> Floats | None:
+    earned = tuple([0.0 if (r := step.reward) is None or r < floor else r for step in trajectory.steps])
+    if not any(earned):
+        return None
+    tried = tuple([step.activations for step in trajectory.steps])
+    gradient = kernel.preferred(tried, earned, used, temperature)
+    if gradient is None:
+        gradient = kernel.preferred(_plain(tried), earned, np.require(used, np.float32, ["C", "A"]), temperature)
     return gradient
 
 
-def _softmax_gradient(trajectory: QueryTrajectory, used: Floats, floor: float, temperature: float) -> _Doubles:
-    rewards = np.array([0.0 if step.reward is None else step.reward for step in trajectory.steps])
-    rewards[rewards < floor] = 0.0
-    total = float(rewards.sum())
-    if total == 0.0:
-        return np.zeros(trajectory.hidden_dim)
-    tried = _directions(trajectory, range(len(rewards)))
-    heading = used.astype(np.float64)
-    heading /= math.sqrt(float(heading.dot(heading))) or 1.0
-    scores = tried.dot(heading) / temperature
-    chances = np.exp(scores - scores.max())
-    gradient = (rewards / total - chances / chances.sum()).dot(tried)
-    gradient -= gradient.dot(heading) * heading  # the cosine does not see the part along x'
-    gradient *= rewards.max()
-    return np.asarray(gradient)
+def _plain(vectors: tuple[Floats, ...]) -> tuple[Floats, ...]:
+    return tuple(np.require(vector, np.float32, ["C", "A"]) for vector in vectors)
 
 
 def difference(new: LearningSignal, old: LearningSignal) -> LearningSignal:
