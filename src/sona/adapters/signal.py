@@ -115,44 +115,55 @@ class LearningSignal:
             raise InvalidValue(f"temperature: expected a number above 0, got {temperature!r}")
         query = trajectory.query_embedding
         used = query if adapted is None else vector(adapted, query.shape[0], "adapted")
-        if trajectory.alternatives and any(step.reward is not None for step in trajectory.steps):
-            gradient = _softmax_gradient(trajectory, used, floor, temperature)
-        else:
-            gradient = _reinforce_gradient(trajectory, usual, floor)
-        metadata = _make_metadata(
-            trajectory.id, len(trajectory.steps), usual, trajectory.alternatives, trajectory.model_route
-        )
-        if gradient is None:
-            return _make_signal(query, np.zeros(query.shape, np.float32), trajectory.quality, metadata, False)
-        return _make_signal(query, gradient, trajectory.quality, metadata, bool(gradient.any()))
+        return taught(trajectory, used, usual, floor, temperature)
+
+
+def taught(
+    trajectory: QueryTrajectory, used: Floats, baseline: float, floor: float, temperature: float
+) -> LearningSignal:
+    """Return what `LearningSignal.from_trajectory` returns, of settings that were checked already.
+
+    Args:
+        trajectory: The request, steps of width d.
+        used: x', the request as it was used, shape (d,).
+        baseline: What a request usually earns, in [0, 1].
+        floor: Rewards below it are bad, in [0, 1].
+        temperature: tau of the softmax over cosines, above 0.
+    """
+    query, steps = trajectory.query_embedding, trajectory.steps
+    if trajectory.alternatives and any(step.reward is not None for step in steps):
+        gradient = _softmax_gradient(trajectory, used, floor, temperature)
+    else:
+        gradient = _reinforce_gradient(trajectory, baseline, floor)
+    metadata = _make_metadata(trajectory.id, len(steps), baseline, trajectory.alternatives, trajectory.model_route)
+    if gradient is None:
+        return _make_signal(query, np.zeros(query.shape, np.float32), trajectory.quality, metadata, False)
+    is_push = gradient.dot(gradient) > 0.0 or bool(gradient.any())
+    return _make_signal(query, gradient, trajectory.quality, metadata, is_push)
 
 
 _make_metadata, _make_signal = kernel.maker(SignalMetadata), kernel.maker(LearningSignal)
 
 
-def _advantage(reward: float, baseline: float, floor: float) -> float:
-    advantage = reward - baseline
-    return min(advantage, 0.0) if reward < floor else advantage
-
-
-def _earned(trajectory: QueryTrajectory) -> dict[int, float]:
-    # Row of each step that earned something, good or bad; the final quality speaks for silent steps.
+def _earned(trajectory: QueryTrajectory) -> tuple[tuple[Floats, ...], list[float]]:
+    # What each step earned that earned something, good or bad; the final quality speaks for silent steps.
     steps, quality = trajectory.steps, trajectory.final_quality
-    rewarded = {row: step.reward for row, step in enumerate(steps) if step.reward is not None}
-    if rewarded or quality is None or not steps:
-        return rewarded
-    return {0: quality} if trajectory.alternatives else dict.fromkeys(range(len(steps)), quality)
+    rewards = [step.reward for step in steps if step.reward is not None]
+    if len(rewards) == len(steps):
+        return tuple([step.activations for step in steps]), rewards
+    if rewards:
+        return tuple([step.activations for step in steps if step.reward is not None]), rewards
+    heard = () if quality is None else steps[:1] if trajectory.alternatives else steps
+    return tuple([step.activations for step in heard]), [quality or 0.0] * len(heard)
 
 
 def _reinforce_gradient(trajectory: QueryTrajectory, baseline: float, floor: float) -> Floats | None:
     # None when nothing pushes.
-    earned = _earned(trajectory)
-    advantages = [_advantage(reward, baseline, floor) for reward in earned.values()]
-    if not any(advantages):
+    tried, rewards = _earned(trajectory)
+    count, width = len(rewards), trajectory.query_embedding.shape[0]
+    weights = tuple([0.0 if baseline < reward < floor else (reward - baseline) / count for reward in rewards])
+    if not any(weights):
         return None
-    tried = tuple([trajectory.steps[row].activations for row in earned])
-    weights = tuple([advantage / len(earned) for advantage in advantages])
-    width = trajectory.query_embedding.shape[0]
     gradient = kernel.headed(tried, weights, width)
     return kernel.headed(_plain(tried), weights, width) if gradient is None else gradient
 

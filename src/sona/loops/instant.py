@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from sona import kernel
 from sona.adapters.micro_lora import MicroLoRA
-from sona.adapters.signal import LearningSignal, RunningBaseline, difference
+from sona.adapters.signal import LearningSignal, RunningBaseline, difference, taught
 from sona.config import InstantConfig
 from sona.errors import DimensionMismatch, LearningError, StoreError
 from sona.retention.ewc import EwcPlusPlus
@@ -34,6 +35,9 @@ class InstantResult:
     is_push: bool
     applied: int
     skipped_reason: str | None
+
+
+_make_result = kernel.maker(InstantResult)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class InstantLoop:
         self.baseline = RunningBaseline()
         self.buffer = TrajectoryBuffer(self.config.trajectory_capacity)
         self._pushes = self._silent = self._rejected = 0
+        self._enough = min(self.config.flush_threshold, self.config.max_pending_signals)
 
     def on_trajectory(self, trajectory: QueryTrajectory) -> InstantResult:
         """Record `trajectory`, learn from it, and flush when enough signals wait.
@@ -109,24 +114,21 @@ class InstantLoop:
         return difference(signal, self._signal(trajectory.supersedes))
 
     def _signal(self, trajectory: QueryTrajectory) -> LearningSignal:
-        return LearningSignal.from_trajectory(
-            trajectory,
-            baseline=self.baseline.value,
-            quality_threshold=self.config.quality_threshold,
-            temperature=self.config.temperature,
-            adapted=self.micro.forward(trajectory.query_embedding) if trajectory.alternatives else None,
-        )
+        config, used = self.config, trajectory.query_embedding
+        if trajectory.alternatives:
+            used = self.micro.forward(used)
+        return taught(trajectory, used, self.baseline.value, config.quality_threshold, config.temperature)
 
     def _learn(self, signal: LearningSignal, recorded: bool) -> InstantResult:
         if not self.config.learns:
-            return InstantResult(recorded, signal.is_push, 0, "the micro adapter is switched off")
+            return _make_result(recorded, signal.is_push, 0, "the micro adapter is switched off")
         if not self._accumulate(signal):
             reason = "the step would have diverged" if signal.is_push else "nothing to learn: no step or no reward"
-            return InstantResult(recorded, signal.is_push, 0, reason)
-        if self.micro.pending_updates < min(self.config.flush_threshold, self.config.max_pending_signals):
-            return InstantResult(recorded, True, 0, "waiting for more signals")
+            return _make_result(recorded, signal.is_push, 0, reason)
+        if self.micro.pending_updates < self._enough:
+            return _make_result(recorded, True, 0, "waiting for more signals")
         applied = self.flush()
-        return InstantResult(recorded, True, applied, None if applied else "the step would have diverged")
+        return _make_result(recorded, True, applied, None if applied else "the step would have diverged")
 
     def _accumulate(self, signal: LearningSignal) -> bool:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from sona import kernel
 from sona.checks import finite, nonempty_text, setting_number
 from sona.config import ScheduleConfig
 from sona.errors import InvalidValue, StateError, StoreError
@@ -71,6 +72,7 @@ class _Past:
     failures_in_a_row: int = 0
 
 
+_make_past = kernel.maker(_Past)
 _MOMENTS = ("since", "not_before", "seen", "began", "last_run", "last_duration_s")
 _COUNTS = ("runs", "skips", "failures", "failures_in_a_row")
 
@@ -155,18 +157,10 @@ class Schedule:
 
     def ran(self, loop: str, now: float) -> None:
         """Take note that `loop` did its work in no time worth a figure, as Loop A does with a request."""
-        past, at = _without_run(self._of(loop)), finite(now, "now")
-        self._past[loop] = replace(
-            past,
-            runs=past.runs + 1,
-            failures_in_a_row=0,
-            since=at,
-            not_before=None,
-            seen=at,
-            last_run=at,
-            last_duration_s=None,
-            last_outcome=DONE,
-        )
+        past, at = self._of(loop), finite(now, "now")
+        if past.began is not None:
+            past = _without_run(past)
+        self._past[loop] = _make_past(at, None, at, None, at, None, DONE, past.runs + 1, past.skips, past.failures, 0)
 
     def skipped(self, loop: str, now: float, reason: str) -> None:
         """Take note that `loop` found nothing to do, or was not let; it may not have begun before."""

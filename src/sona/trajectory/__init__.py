@@ -1,7 +1,7 @@
 """Requests on their way to being learned from: ids, the builder of one, the buffer of many, and how they are saved."""
 
 from sona.trajectory.buffer import TrajectoryBuffer, TrajectoryIds
-from sona.trajectory.builder import OpenTrajectories, TrajectoryBuilder
+from sona.trajectory.builder import OpenTrajectories, TrajectoryBuilder, begun
 from sona.trajectory.record import trajectories_from_state, trajectories_state
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "TrajectoryBuffer",
     "TrajectoryBuilder",
     "TrajectoryIds",
+    "begun",
     "trajectories_from_state",
     "trajectories_state",
 ]

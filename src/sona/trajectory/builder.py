@@ -10,9 +10,9 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from sona import kernel
 from sona.checks import Floats, fraction, setting_number, setting_whole, vector, whole
 from sona.errors import StateError
+from sona.kernel import kept, maker
 from sona.types import (
     LARGEST_ID,
     NO_PARAMETERS,
@@ -29,7 +29,7 @@ from sona.types import (
 
 def _kept(value: npt.ArrayLike, width: int | None, what: str) -> Floats:
     # A trajectory never changes afterwards: what the caller could still write to is copied, read-only is shared.
-    array = kernel.kept(value, width)
+    array = kept(value, width)
     if array is None:
         array = vector(value, width, what)
         if array is value and array.flags.writeable:
@@ -146,7 +146,9 @@ class TrajectoryBuilder:
         """
         if self._built or self._abandoned:
             raise self._closed("add a step to")
-        tried = _kept(activations, self._width, "activations")
+        tried = kept(activations, self._width)
+        if tried is None:
+            tried = _kept(activations, self._width, "activations")
         weights = NO_WEIGHTS if attention_weights is None else _weights(attention_weights)
         earned = None if reward is None else fraction(reward, "reward")
         if ref is not None:
@@ -242,6 +244,51 @@ class TrajectoryBuilder:
             self.abandon()
         if self._on_exit is not None:
             self._on_exit(self, kind is not None)
+
+
+_SLOTS = (
+    "id",
+    "_query",
+    "_width",
+    "_clock",
+    "_started",
+    "_on_exit",
+    "_steps",
+    "_alternatives",
+    "_model_route",
+    "_context_ids",
+    "_subject",
+    "_parameters",
+    "_quality",
+    "_built",
+    "_abandoned",
+)
+_make_builder = maker(TrajectoryBuilder, _SLOTS)
+
+
+def begun(query: Floats, *, on_exit: Callable[[TrajectoryBuilder, bool], None]) -> TrajectoryBuilder:
+    """Return a builder of a request of which nothing but its vector is known: checked, read-only, shape (d,).
+
+    It has id 0 until its caller gives it one.
+    """
+    clock, steps = time.monotonic, []  # type: ignore[var-annotated]
+    return _make_builder(
+        0,
+        query,
+        query.shape[0],
+        clock,
+        clock(),
+        on_exit,
+        steps,
+        False,
+        None,
+        (),
+        None,
+        NO_PARAMETERS,
+        None,
+        False,
+        False,
+    )
 
 
 class OpenTrajectories:
