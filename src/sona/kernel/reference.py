@@ -282,7 +282,7 @@ def blend(moment: Doubles, gradients: Floats, keep: float) -> Doubles | None:
     if not _is_plain(gradients, np.float32, None, None) or gradients.shape[0] == 0:
         return None
     count, width = gradients.shape
-    if not _is_plain(moment, np.float64, width) or not moment.flags.writeable:
+    if not _is_plain(moment, np.float64, width) or not moment.flags.writeable or np.may_share_memory(moment, gradients):
         return None
     moment *= keep
     rows = max(1, _BLOCK_NUMBERS // max(1, width))

@@ -229,6 +229,7 @@ static PyObject *lift(PyObject *module, PyObject *const *args, Py_ssize_t given)
     PyArrayObject *scores = (PyArrayObject *)args[0], *rows = (PyArrayObject *)args[1];
     npy_intp n = PyArray_DIM(scores, 0), count = PyArray_DIM(rows, 0);
     if (!is_vector(args[2], count) || !PyArray_ISWRITEABLE(scores)) Py_RETURN_NONE;
+    if (shares_memory(scores, rows) || shares_memory(scores, (PyArrayObject *)args[2])) Py_RETURN_NONE;
     const float *amounts = floats((PyArrayObject *)args[2]);
     const npy_int64 *at = (const npy_int64 *)PyArray_DATA(rows);
     Py_ssize_t lifted = 0;
