@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sona.engine.choice import Choice, Scored, recalled, voted
+from sona.engine.choice import Choice, Scored, add_recalled, add_votes
+from sona.errors import InvalidValue
 from sona.memory.calibrate import Calibrator
 from sona.memory.recall import Recalled
 from sona.memory.votes import Evidence, Showing, VoteMemory
@@ -62,20 +65,38 @@ def evidence_for(*items: str) -> Evidence:
 
 
 def test_votes_of_a_memory_and_of_one_that_was_merged_into_it_add_up():
-    scores = np.array([0.5, 0.5], np.float32)
-    both = voted(scores, evidence_for("kept", "gone"), {"kept": 1, "gone": 1, "other": 0}, WEIGHTS)
-    one = voted(scores, evidence_for("kept", "nobody"), {"kept": 1, "other": 0}, WEIGHTS)
+    both, one = np.array([0.5, 0.5], np.float32), np.array([0.5, 0.5], np.float32)
+    assert add_votes(both, evidence_for("kept", "gone"), {"kept": 1, "gone": 1, "other": 0}, WEIGHTS)
+    assert add_votes(one, evidence_for("kept", "nobody"), {"kept": 1, "other": 0}, WEIGHTS)
     assert both[0] == one[0] == 0.5
     assert both[1] - 0.5 == pytest.approx(2.0 * (one[1] - 0.5))
+    assert one[1] > 0.5
+
+
+def test_votes_for_what_has_no_vector_yet_or_is_no_candidate_leave_the_scores_as_they_are():
+    scores = np.array([0.5], np.float32)
+    assert not add_votes(scores, evidence_for("late", "stranger"), {"late": 1}, WEIGHTS)
+    assert not add_votes(scores, evidence_for(), {"late": 0}, WEIGHTS)
+    assert scores.tolist() == [0.5]
+
+
+def test_what_was_recalled_is_added_as_far_as_it_is_worth_something():
+    scores, recalled = np.array([0.5, 0.5], np.float32), Recalled(np.array([1]), np.array([[1.0], [0.5]], np.float32))
+    assert not add_recalled(scores, recalled, WEIGHTS)
     assert scores.tolist() == [0.5, 0.5]
+    assert add_recalled(scores, recalled, replace(WEIGHTS, similar=0.25, linked=0.5))
+    assert scores.tolist() == [0.5, 1.0]
 
 
-def test_votes_for_what_has_no_vector_yet_or_is_no_candidate_leave_the_scores_themselves():
-    scores = np.array([0.5], np.float32)
-    assert voted(scores, evidence_for("late", "stranger"), {"late": 1}, WEIGHTS) is scores
+def test_nothing_that_was_recalled_leaves_the_scores_as_they_are():
+    scores, weights = np.array([0.5], np.float32), replace(WEIGHTS, similar=1.0)
+    assert not add_recalled(scores, Recalled(np.zeros(0, np.int64), np.zeros((2, 0), np.float32)), weights)
+    assert not add_recalled(scores, None, weights)
+    assert scores.tolist() == [0.5]
 
 
-def test_nothing_that_was_recalled_leaves_the_scores_themselves():
-    scores = np.array([0.5], np.float32)
-    nothing = Recalled(np.zeros(0, np.int64), np.zeros((2, 0), np.float32))
-    assert recalled(scores, nothing, WEIGHTS) is scores
+def test_scores_that_cannot_be_added_to_are_refused():
+    with pytest.raises(InvalidValue):
+        add_votes(np.zeros(2), evidence_for("kept"), {"kept": 1}, WEIGHTS)
+    with pytest.raises(InvalidValue):
+        Scored.best(np.zeros((2, 2), np.float32), 1)

@@ -103,6 +103,48 @@ def test_links_that_do_not_fit_together_are_not_followed(kind):
     assert kind.spread(starts[:0], ends, weights, rows, active) is None
 
 
+@given(seeds, st.integers(1, 30), st.integers(0, 60))
+def test_what_lifts_scores_is_added_where_there_are_any(seed, count, more):
+    rng = np.random.default_rng(seed)
+    scores, rows = rng.random(count).astype(np.float32), rng.integers(-2, count + 2, more)
+    amounts, before = rng.normal(size=more).astype(np.float32), scores.copy()
+    theirs = scores.copy()
+    assert kernel.lift(scores, rows, amounts) == reference.lift(theirs, rows, amounts)
+    assert (scores == theirs).all()
+    assert (
+        np.delete(scores, rows[(rows >= 0) & (rows < count)]) == np.delete(before, rows[(rows >= 0) & (rows < count)])
+    ).all()
+
+
+@pytest.mark.parametrize("kind", [kernel, reference], ids=["kernel", "numpy"])
+def test_scores_that_cannot_be_lifted_are_left_alone(kind):
+    scores, rows, amounts = np.zeros(3, np.float32), np.arange(2), np.ones(2, np.float32)
+    fixed = scores.copy()
+    fixed.flags.writeable = False
+    assert kind.lift(fixed, rows, amounts) is None
+    assert kind.lift(scores, rows.astype(np.int32), amounts) is None
+    assert kind.lift(scores, rows, amounts[:1]) is None
+    assert kind.lift(scores, rows, amounts.astype(np.float64)) is None
+    assert not scores.any()
+
+
+@given(seeds, st.integers(1, 70), st.integers(0, 3))
+def test_a_combination_is_that_of_numpy_bit_for_bit(seed, width, count):
+    x, *vectors = np.random.default_rng(seed).normal(size=(count + 1, width)).astype(np.float32)
+    weights = tuple(np.random.default_rng(seed).normal(size=count).tolist())
+    found = kernel.combined(x, tuple(vectors), weights)
+    assert found is not x
+    assert (found == reference.combined(x, tuple(vectors), weights)).all()
+
+
+@pytest.mark.parametrize("kind", [kernel, reference], ids=["kernel", "numpy"])
+def test_vectors_that_differ_are_not_combined(kind):
+    x = np.ones(4, np.float32)
+    assert kind.combined(x, (x[:3].copy(),), (1.0,)) is None
+    assert kind.combined(x, (x,), (1.0, 2.0)) is None
+    assert kind.combined(x[::2], (), ()) is None
+
+
 RATES = 0.95 * 0.75 ** np.arange(28.0)
 LOG_WEIGHTS = np.log((1.0 / (np.arange(28) + 3.0)) / (1.0 / (np.arange(28) + 3.0)).sum())
 

@@ -14,7 +14,7 @@ from sona.engine.memories import Memories
 from sona.text.embed import Embedder
 from sona.types import Context
 
-_NONE = Scored(np.zeros(0, np.intp), np.zeros(0, np.float32))
+_NONE = Scored(np.zeros(0, np.int64), np.zeros(0, np.float32))
 NOTHING = Choice(_NONE, _NONE, 0.0)
 """Both answers where there is nothing to answer from."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sona import kernel
 from sona.checks import Floats, embeddings
 from sona.errors import InvalidValue
 
@@ -71,7 +72,23 @@ class Candidates:
 
     def cosines(self, x: Floats) -> Floats:
         """Return the cosine of every item to `x` of length 1, shape (n,)."""
-        products: Floats = self.vectors @ x
+        found = kernel.products(self.vectors, x)
+        return self._scaled(self.vectors @ x if found is None else found)
+
+    def cosines_of_two(self, x: Floats, heading: Floats) -> tuple[Floats, Floats]:
+        """Return `cosines` of `x`, bit for bit, and of a second vector; the items are read once.
+
+        Both are the same array where the second vector is `x` itself.
+        """
+        if heading is x:
+            plain = self.cosines(x)
+            return plain, plain
+        found = kernel.products_of_two(self.vectors, x, heading)
+        if found is None:
+            return self.cosines(x), self.cosines(heading)
+        return self._scaled(found[0]), self._scaled(found[1])
+
+    def _scaled(self, products: Floats) -> Floats:
         return products if self.scale is None else products * self.scale
 
 

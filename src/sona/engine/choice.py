@@ -9,7 +9,9 @@ from itertools import repeat
 import numpy as np
 import numpy.typing as npt
 
+from sona import kernel
 from sona.checks import Floats
+from sona.errors import InvalidValue
 from sona.memory.calibrate import Weights
 from sona.memory.recall import Recalled, Seeds
 from sona.memory.votes import Evidence
@@ -21,24 +23,25 @@ _ROUNDING = 1e-6  # a float32 cosine below it is rounding noise
 class Scored:
     """The best candidates, best first: their rows and scores."""
 
-    rows: npt.NDArray[np.intp]
+    rows: npt.NDArray[np.int64]
     scores: Floats
 
     def positive(self) -> Scored:
         """Return the candidates that score above 0; without similarity and without a vote, nothing is an answer."""
+        if not len(self.scores) or self.scores.item(-1) > _ROUNDING:
+            return self
         best = slice(int(np.count_nonzero(self.scores > _ROUNDING)))
         return Scored(self.rows[best], self.scores[best])
 
     @classmethod
     def best(cls, scores: Floats, k: int) -> Scored:
         """Return the best `k` of the candidates; equal scores in the order they came, so that none is chance."""
-        if k < len(scores):
-            least = np.partition(scores, len(scores) - k)[len(scores) - k]
-            rows = np.flatnonzero(scores >= least)
-        else:
-            rows = np.arange(len(scores))
-        rows = rows[np.argsort(-scores[rows], kind="stable")][:k]
-        return cls(rows, scores[rows])
+        found = kernel.top(scores, k)
+        if found is None:
+            found = kernel.top(np.require(scores, np.float32, ["C", "A"]), k)
+        if found is None:
+            raise InvalidValue(f"k: expected at least 1 of some scores, got {k} of shape {scores.shape}")
+        return cls(*found)
 
     def first(self, k: int) -> Scored:
         """Return the best `k` of these."""
@@ -79,26 +82,29 @@ class Choice:
     def common(self) -> int:
         """How many candidates both begin with."""
         size = min(len(self.frozen.rows), len(self.learned.rows))
-        differs = np.flatnonzero(self.frozen.rows[:size] != self.learned.rows[:size])
-        return int(differs[0]) if len(differs) else size
+        pairs = zip(self.frozen.rows.tolist(), self.learned.rows.tolist(), strict=False)
+        return next((place for place, (one, other) in enumerate(pairs) if one != other), size)
 
 
-def voted(scores: Floats, evidence: Evidence, row_of: Mapping[str, int], weights: Weights) -> Floats:
-    """Return scores with what the votes say added; `scores` themselves when they say nothing about the candidates."""
-    rows = np.fromiter(map(row_of.get, evidence.items, repeat(-1)), np.intp, len(evidence.items))
-    found = np.flatnonzero((rows >= 0) & (rows < len(scores)))
-    if not len(found):
-        return scores
-    shifted = scores.copy()
-    np.add.at(shifted, rows[found], weights.votes(evidence.taken[found], evidence.passed[found]))
-    return shifted
+def add_votes(scores: Floats, evidence: Evidence, row_of: Mapping[str, int], weights: Weights) -> bool:
+    """Add to `scores` what the votes say; False, and nothing added, when they say nothing about the candidates."""
+    if not evidence.items:
+        return False
+    rows = np.fromiter(map(row_of.get, evidence.items, repeat(-1)), np.int64, len(evidence.items))
+    return _lift(scores, rows, weights.votes(evidence.taken, evidence.passed))
 
 
-def recalled(scores: Floats, activation: Recalled | None, weights: Weights) -> Floats:
-    """Return scores with what activation is worth added; `scores` themselves when it is worth nothing."""
+def add_recalled(scores: Floats, activation: Recalled | None, weights: Weights) -> bool:
+    """Add to `scores` what activation is worth; False, and nothing added, when it is worth nothing."""
     if activation is None or not len(activation.rows) or not (weights.similar or weights.linked):
-        return scores
-    shifted = scores.copy()
-    worth = np.array([weights.similar, weights.linked], np.float32)
-    shifted[activation.rows] += worth @ activation.values
-    return shifted
+        return False
+    similar, linked = activation.values
+    worth = np.float32(weights.similar) * similar + np.float32(weights.linked) * linked
+    return _lift(scores, activation.rows, worth)
+
+
+def _lift(scores: Floats, rows: npt.NDArray[np.int64], amounts: Floats) -> bool:
+    lifted = kernel.lift(scores, rows, amounts)
+    if lifted is None:
+        raise InvalidValue(f"scores: expected a float32 vector to add to, got {scores.dtype} of {scores.shape}")
+    return lifted > 0

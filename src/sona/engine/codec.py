@@ -16,6 +16,7 @@ import numpy as np
 
 from sona.checks import Floats
 from sona.engine import events
+from sona.engine.candidates import Candidates
 from sona.engine.choice import Scored
 from sona.engine.events import Answered, CycleEnded, DeepEnded, Event, Judged, Remembered, Serving, Submitted
 from sona.engine.machine import Machine
@@ -230,7 +231,7 @@ class Decoder:
                 raise StoreError("an event of the log is damaged: seeds are missing")
             return Seeds(tuple(str(name) for name in _list(ids)), listed)
         # Of the memories of that day, as `Learner.score` found them.
-        cosines = memories.vectors @ unit(request)
+        cosines = Candidates(memories.ids, memories.vectors, None, memories.row_of).cosines(unit(request))
         return Scored.best(cosines, config.graph.seeds).seeds(memories.ids, config.graph.seeds)
 
     def _shared(self, digest: str) -> Floats:

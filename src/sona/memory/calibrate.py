@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from sona import kernel
 from sona.checks import Floats
 from sona.config import VoteConfig
 from sona.errors import DimensionMismatch, LearningError, StoreError
@@ -76,8 +77,8 @@ class Weights:
 
     def votes(self, taken: Floats, passed: Floats) -> Floats:
         """Return what evidence of shape (m, 1 + bins) adds to the similarity, shape (m,)."""
-        pro = np.log1p((taken @ self.reach) / self.saturation)
-        con = np.log1p((passed @ self.reach) / self.saturation)
+        pro = np.log1p(_reached(taken, self.reach) / self.saturation)
+        con = np.log1p(_reached(passed, self.reach) / self.saturation)
         score: Floats = np.float32(self.saturation) * (np.float32(self.taken) * pro - np.float32(self.passed) * con)
         return score
 
@@ -319,6 +320,11 @@ class Calibrator:
         except DimensionMismatch as error:
             raise StoreError(f"saved state: the calibration has other bins or positions: {error}") from error
         return calibrator
+
+
+def _reached(evidence: Floats, reach: Floats) -> Floats:
+    found = kernel.products(evidence, reach)  # keeps the interpreter's lock: a request that lets it go queues for it
+    return evidence @ reach if found is None else found
 
 
 def _require_one_each(rewards: Floats, shown: ShownList) -> None:

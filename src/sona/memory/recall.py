@@ -16,8 +16,10 @@ from itertools import repeat
 import numpy as np
 import numpy.typing as npt
 
+from sona import kernel
 from sona.checks import Floats
 from sona.config import GraphConfig
+from sona.errors import MemoryGraphError
 from sona.memory.activation import Doubles
 from sona.memory.edges import EdgeArrays, Rows, greatest
 from sona.memory.graph import MemoryGraph
@@ -96,44 +98,44 @@ class PublishedLinks:
         return Places(self, ids, candidate_of)
 
     def reached(self, seeds: Seeds, config: GraphConfig) -> tuple[Rows, Floats]:
-        """Return which memories a request reaches, ascending, and how much of it, by kind of link, at most 1.
+        """Return which memories a request reaches, each once, and how much of it, by kind of link, at most 1.
 
         With P the links of one kind, each memory's as shares of their sum, and s the seeds: p_0 = s and
         p_h = restart s + (1 - restart) p_{h-1} P. What counts is what arrives over the last of `hops` steps; what
         starts again at the seeds in that step says nothing that similarity does not say.
         """
         nodes = np.fromiter(map(self.row_of.get, seeds.ids, repeat(-1)), np.int64, len(seeds.ids))
-        known = np.flatnonzero(nodes >= 0)
-        if not len(known) or not len(self.edges):
+        is_known = nodes >= 0
+        cosines = seeds.cosines
+        if not is_known.all():
+            nodes, cosines = nodes[is_known], cosines[is_known]
+        if not len(nodes) or not len(self.edges):
             return np.zeros(0, np.int64), np.zeros((2, 0), np.float32)
-        heat = np.exp((seeds.cosines[known] - seeds.cosines[0]) / _TEMPERATURE)
-        start, shares = nodes[known], heat / heat.sum()
-        rows, active = start, np.stack([shares, shares]).astype(np.float64)
-        for hop in range(config.hops):
-            if hop:
-                again = config.restart * np.stack([shares, shares])
-                both = np.concatenate([again, (1.0 - config.restart) * active], 1)
-                rows, active = _summed(np.concatenate([start, rows]), both)
-            rows, active = self._step(rows, active)
-        top = active.max(axis=1, keepdims=True, initial=0.0)
-        return rows, np.divide(active, top, out=np.zeros_like(active), where=top > 0.0).astype(np.float32)
+        heat = np.exp((cosines - seeds.cosines[0]) / _TEMPERATURE)
+        shares = np.empty((2, len(nodes)))
+        shares[:] = heat / heat.sum()
+        rows, active = self._step(nodes, shares)
+        for _ in range(1, config.hops):
+            both = np.concatenate([config.restart * shares, (1.0 - config.restart) * active], 1)
+            rows, active = self._step(*_summed(np.concatenate([nodes, rows]), both))
+        return rows, _as_parts_of_the_greatest(active)
 
     def _step(self, rows: Rows, active: Doubles) -> tuple[Rows, Doubles]:
-        owners, entries = self._links.entries(rows)
-        weights = self._weights[:, entries].astype(np.float64)
-        # Counts of nothing are whole numbers, hence the cast: the seeds may have no links at all.
-        totals = np.stack([np.bincount(owners, kind, len(rows)) for kind in weights]).astype(np.float64)
-        shares = np.divide(active, totals, out=np.zeros_like(totals), where=totals > 0.0)
-        return _summed(self._links.neighbours[entries], weights * shares[:, owners])
+        links = self._links
+        found = kernel.spread(links.starts, links.neighbours, self._weights, rows, active)
+        if found is None:
+            raise MemoryGraphError("the links are no plain arrays")
+        return found
 
     def activation(self, seeds: Seeds, ids: Sequence[str], config: GraphConfig) -> Floats:
         """Return how much of a request reaches some memories, by kind of link, shape (2, len(ids))."""
-        nodes = np.fromiter(map(self.row_of.get, ids, repeat(-1)), np.int64, len(ids))
         rows, values = self.reached(seeds, config)
-        if not len(rows):
-            return np.zeros((2, len(ids)), np.float32)
-        places = np.minimum(np.searchsorted(rows, nodes), len(rows) - 1)
-        return np.where(rows[places] == nodes, values[:, places], np.float32(0.0))
+        found, place_of = np.zeros((2, len(ids)), np.float32), {row: place for place, row in enumerate(rows.tolist())}
+        for column, name in enumerate(ids):
+            place = place_of.get(self.row_of.get(name, -1))
+            if place is not None:
+                found[:, column] = values[:, place]
+        return found
 
     def state(self) -> State:
         """Return everything needed to come back bit for bit."""
@@ -175,7 +177,9 @@ class Places:
         nodes, values = self.links.reached(seeds, config)
         rows = self.candidate_of[nodes]
         is_candidate = (rows >= 0) & (rows < count)
-        return Recalled(rows[is_candidate], values[:, is_candidate])
+        if not is_candidate.all():
+            rows, values = rows[is_candidate], values[:, is_candidate]
+        return Recalled(rows, values)
 
 
 def links_state(links: PublishedLinks | None) -> State:
@@ -186,6 +190,15 @@ def links_state(links: PublishedLinks | None) -> State:
 def links_from_state(state: State) -> PublishedLinks | None:
     """Return what `links_state` wrote, or raise StoreError."""
     return PublishedLinks.from_state(state.child("links")) if state.flag("is_published") else None
+
+
+def _as_parts_of_the_greatest(active: Doubles) -> Floats:
+    if not active.shape[1]:
+        return np.zeros((2, 0), np.float32)
+    top = active.max(axis=1)
+    top[top <= 0.0] = 1.0
+    active /= top[:, None]
+    return active.astype(np.float32)
 
 
 def _summed(rows: npt.NDArray[np.integer], amounts: Doubles) -> tuple[Rows, Doubles]:

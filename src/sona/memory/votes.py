@@ -7,11 +7,13 @@ past requests, kept apart by similarity bin; `sona.memory.calibrate` learns what
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sona import kernel
 from sona.checks import Floats, fraction, matrix, setting_whole, vector
 from sona.config import VoteConfig
 from sona.errors import DimensionMismatch, InvalidValue, StateError, StoreError
@@ -53,6 +55,9 @@ class Evidence:
                 taken[row] = self.taken[found]
                 passed[row] = self.passed[found]
         return taken, passed
+
+
+_evidence = kernel.maker(Evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,9 @@ class VoteMemory:
         setting_whole(hidden_dim, "hidden_dim", 1)
         self.config = config or VoteConfig()
         self._dim = hidden_dim
-        self._edges = np.asarray(self.config.similarity_edges, np.float32)
+        # As float32, in which similarities are compared with them.
+        self._edges = np.asarray(self.config.similarity_edges, np.float32).tolist()
+        self._same_from = float(np.float32(self.config.same_similarity))
         self._requests = np.zeros((min(64, self.config.capacity), hidden_dim), np.float32)
         self._shelf = Shelf([], [], {})
         self._opinions = Opinions(_OPINIONS_PER_REQUEST * self.config.capacity)
@@ -130,40 +137,44 @@ class VoteMemory:
         if not records:
             nothing = np.zeros((0, self.bin_count), np.float32)
             return Evidence((), nothing, nothing, False)
+        places, taken, passed = self._pooled(records, columns)
+        items = tuple(map(shelf.names.__getitem__, places.tolist()))
+        return _evidence(items, taken, passed, 0 in columns)
+
+    def _pooled(self, records: Sequence[Record], columns: list[int]) -> tuple[Rows, Floats, Floats]:
         # A neighbour speaks for one visit, however often it was asked: its voice means the same all along.
-        visits = np.array([max(record.visits, 1) for record in records], np.float64)
-        shares = np.where(columns == 0, 1.0, 1.0 / visits)
-        sizes = [len(record.items) for record in records]
-        sums = np.concatenate([record.sums for record in records]) * np.repeat(shares, sizes)[:, None]
-        items, inverse = np.unique(np.concatenate([record.items for record in records]), return_inverse=True)
-        cells, shape = inverse * self.bin_count + np.repeat(columns, sizes), (len(items), self.bin_count)
-        taken, passed = (
-            np.bincount(cells, sums[:, side], shape[0] * shape[1]).reshape(shape).astype(np.float32) for side in (0, 1)
-        )
-        names = shelf.names
-        return Evidence(tuple(names[place] for place in items.tolist()), taken, passed, bool((columns == 0).any()))
+        pairs = zip(records, columns, strict=True)
+        shares = [1.0 if column == 0 else 1.0 / max(record.visits, 1) for record, column in pairs]
+        items, sums = [record.items for record in records], [record.sums for record in records]
+        found = kernel.pooled(items, sums, columns, shares, self.bin_count)
+        if found is None:
+            raise StateError("vote memory: a record's sums are no plain arrays")
+        return found
 
     @property
     def bin_count(self) -> int:
         """Number of similarity bins, the same request included."""
         return 1 + len(self._edges)
 
-    def _nearest(self, records: list[Record], x: Floats) -> tuple[list[Record], Rows]:
-        # The nearest past requests with their bin. A writer may be at work: each record is read once.
+    def _nearest(self, records: list[Record], x: Floats) -> tuple[list[Record], list[int]]:
+        # The nearest past requests with their bin, nearest first. A writer may be at work: each record is read once.
         requests = self._requests
-        count = min(len(records), len(requests))
-        similarities = requests[:count] @ x
-        k = min(self.config.neighbours, count)
-        near = np.argpartition(-similarities, k - 1)[:k] if k < count else np.arange(count)
-        near = near[similarities[near] >= self._edges[0]]
-        chosen = [records[slot] for slot in near.tolist()]
-        found = similarities[near]
+        slots, similarities = self._most_similar(requests, x, min(len(records), len(requests)), self.config.neighbours)
+        chosen = [records[slot] for slot in slots]
         if self._evicted and chosen:  # a row may have been another request's while it was being compared
-            found = np.array([record.request for record in chosen]) @ x
-        columns = np.searchsorted(self._edges, found, "right")
-        columns[found >= self.config.same_similarity] = 0
-        kept = found >= self._edges[0]
-        return [record for record, is_near in zip(chosen, kept.tolist(), strict=True) if is_near], columns[kept]
+            similarities = (np.array([record.request for record in chosen]) @ x).tolist()
+        edges, least, same = self._edges, self._edges[0], self._same_from
+        near = [(record, near) for record, near in zip(chosen, similarities, strict=True) if near >= least]
+        columns = [0 if similarity >= same else bisect_right(edges, similarity) for _, similarity in near]
+        return [record for record, _ in near], columns
+
+    @staticmethod
+    def _most_similar(requests: Floats, x: Floats, count: int, k: int) -> tuple[list[int], list[float]]:
+        found = kernel.nearest(requests, x, k, None, count)
+        if found is None:
+            raise StateError("vote memory: the requests are no plain array")
+        slots, similarities = found
+        return slots.tolist(), similarities.tolist()
 
     def record(
         self, x: Floats, showings: Iterable[Showing], text: str | None = None, *, subject: str | None = None
@@ -187,10 +198,7 @@ class VoteMemory:
                 text; nothing was changed.
         """
         require_text_or_none(subject, "subject")
-        checked = tuple(
-            Showing(showing.item, fraction(showing.reward, "reward"), fraction(showing.examined, "examined"))
-            for showing in showings
-        )
+        checked = tuple(map(_checked, showings))
         request = unit(vector(x, self._dim, "request"))
         slot = self._same(request)
         if slot is None:
@@ -226,9 +234,8 @@ class VoteMemory:
         records = self._shelf.records
         if not records:
             return None
-        similarities = self._requests[: len(records)] @ request
-        best = int(np.argmax(similarities))
-        if similarities[best] >= self.config.same_similarity:
+        [best], [similarity] = self._most_similar(self._requests, request, len(records), 1)
+        if similarity >= self._same_from:
             return best
         if not request.any():
             return next((slot for slot, record in enumerate(records) if not record.request.any()), None)
@@ -382,6 +389,15 @@ def unit(x: Floats) -> Floats:
     Args:
         x: Shape (d,) or (n, d).
     """
+    found = kernel.unit(x)
+    if found is not None:
+        return found
     length = np.sqrt(np.einsum("...d,...d->...", x, x, dtype=np.float64))[..., None].astype(np.float32)
     result: Floats = np.divide(x, length, out=np.zeros_like(x), where=length > 0.0)
     return result
+
+
+def _checked(showing: Showing) -> Showing:
+    reward, examined = showing.reward, showing.examined
+    is_checked = type(reward) is type(examined) is float and 0.0 <= reward <= 1.0 and 0.0 <= examined <= 1.0
+    return showing if is_checked else Showing(showing.item, fraction(reward, "reward"), fraction(examined, "examined"))
