@@ -19,6 +19,7 @@ from sona.engine.words import Prepared, Words
 from sona.errors import InvalidValue, UnknownTrajectory
 from sona.guard.guard import Guard
 from sona.loops.instant import InstantResult
+from sona.patterns.catalog import Sighting
 from sona.text.embed import LsaEmbedder
 from sona.types import FeedbackOutcome, FeedbackResult, QueryTrajectory
 
@@ -63,6 +64,10 @@ class Knowledge:
     def touch(self, event: Touched) -> None:
         """Leave the accesses of patterns to be counted by `settle`."""
         self._touched.append(event)
+
+    def holds(self, found: Sighting) -> bool:
+        """Return True while patterns found are those there are."""
+        return self.learner is not None and self.learner.bank.holds(found)
 
     @property
     def is_touched(self) -> bool:

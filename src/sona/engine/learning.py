@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import numpy.typing as npt
 
@@ -19,7 +18,7 @@ from sona.loops.background import BackgroundChange, BackgroundResult
 from sona.loops.coordinator import LoopCoordinator
 from sona.loops.cycle import Cycle
 from sona.loops.instant import InstantResult
-from sona.patterns.catalog import PatternMatch
+from sona.patterns.catalog import PatternMatch, Sighting
 from sona.trajectory import TrajectoryBuilder
 from sona.types import QueryTrajectory
 
@@ -122,18 +121,36 @@ class Learning(Accountable):
 
     def find_patterns(self, x: npt.ArrayLike, k: int = 5) -> list[PatternMatch]:
         """Return the `k` patterns most like the request `x`, shape (d,), best first; each counts an access."""
-        whole(k, "k", 1)
-        request, learner = self._asked(x)
-        bank = learner.bank
-        if bank.pattern_count == 0:
+        learner = self._machine.learner
+        if learner is None or not kernel.is_vector(x, learner.hidden_dim):
+            whole(k, "k", 1)  # what is refused decides no width
+            x, learner = self._asked(x)
+        found = learner.bank.seek(x, k)
+        if not found.rows:
             return []
         now = self._clock()
-        matches = bank.look_up(request, k, now=now)
-        touched = _touched(now, tuple([match.pattern.id for match in matches]))
+        if not self._lock.acquire(blocking=False):
+            matches, ids = found.touched(now, counts=False)
+            self._happen_now(Touched(now, ids))
+        else:
+            try:
+                matches = self._count(found, now)
+            finally:
+                self._lock.release()
+        if self._machine.is_touched:
+            self._settle()
+        return matches
+
+    def _count(self, found: Sighting, now: float) -> list[PatternMatch]:
+        # Nobody is learning: what is found in the patterns there are is counted at once.
+        machine = self._machine
+        is_current = machine.holds(found)
+        matches, ids = found.touched(now, counts=is_current)
+        event = _touched(now, ids)
         with self._log_lock:
-            self._journal.append(touched, is_acknowledged=False)
-            self._machine.touch(touched)
-        self._settle()
+            self._journal.append(event, is_acknowledged=False)
+            if not is_current:
+                machine.touch(event)
         return matches
 
     def _settle(self) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "products_of_two",
     "spread",
     "top",
+    "touched",
     "unit",
     "units",
 ]
@@ -53,6 +54,7 @@ blend, constrain = _made.blend, _made.constrain
 headed, preferred = _made.headed, _made.preferred
 is_vector, kept = _made.is_vector, _made.kept
 alike, nearest, top = _made.alike, _made.nearest, _made.top
+touched = _made.touched
 products, products_of_two = _made.products, _made.products_of_two
 unit, units = _made.unit, _made.units
 combined, lift = _made.combined, _made.lift

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeGuard, TypeVar
 
 import numpy as np
@@ -40,6 +40,18 @@ def spread(
 ) -> tuple[Rows, Doubles] | None: ...
 def charge(costs: Doubles, rates: Doubles, residual: float, below: float, above: float, /) -> Doubles | None: ...
 def deviation(log_weights: Doubles, rates: Doubles, costs: Doubles, goal: float, /) -> float | None: ...
+def touched(
+    pattern: Callable[..., object],
+    match: Callable[..., Record],
+    record: Callable[..., object],
+    records: Sequence[object],
+    accesses: list[tuple[int, float]],
+    rows: list[int],
+    cosines: list[float],
+    now: float,
+    counts: bool,
+    /,
+) -> tuple[list[Record], tuple[int, ...]]: ...
 def maker(record: type[Record], names: tuple[str, ...], copied: int = 0, /) -> Callable[..., Record]: ...
 
 class LowRank:

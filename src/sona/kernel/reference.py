@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import MemberDescriptorType
-from typing import TypeGuard, TypeVar
+from typing import Protocol, TypeGuard, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -526,3 +526,51 @@ def _changer(record: type[Record], names: tuple[str, ...], copied: int) -> Calla
         return make(*(getattr(instance, name) for name in names[:copied]), *values)
 
     return change
+
+
+class _Named(Protocol):
+    @property
+    def id(self) -> int: ...
+
+
+class _Found(Protocol):
+    @property
+    def pattern(self) -> _Named: ...
+
+    @property
+    def confidence(self) -> float: ...
+
+
+def touched(  # noqa: PLR0917 - the kernel's calls are positional, as keywords cost as much as the work
+    pattern: Callable[..., object],
+    match: Callable[..., Record],
+    record: Callable[..., object],
+    records: Sequence[_Found],
+    accesses: list[tuple[int, float]],
+    rows: list[int],
+    cosines: list[float],
+    now: float,
+    counts: bool,
+) -> tuple[list[Record], tuple[int, ...]]:
+    """Return matches of what was found, each with one access more, and the ids of their patterns.
+
+    Args:
+        pattern: Changes the last two fields of a pattern: when it was accessed last, and how often. Its first is `id`.
+        match: Makes a match of a pattern, a cosine and a confidence.
+        record: Makes records; their first field is `pattern`, their last one `confidence`.
+        records: All records.
+        accesses: How often and when last each was accessed, to be counted in.
+        rows: Which were found.
+        cosines: How similar each of them is.
+        now: When.
+        counts: Whether the accesses are counted, or told alone.
+    """
+    matches, ids = [], []
+    for row, cosine in zip(rows, cosines, strict=True):
+        found, (count, latest) = records[row], accesses[row]
+        count, latest = access = count + 1, now if now > latest else latest
+        if counts:
+            accesses[row] = access
+        matches.append(match(pattern(found.pattern, latest, count), cosine, found.confidence))
+        ids.append(found.pattern.id)
+    return matches, tuple(ids)

@@ -16,6 +16,7 @@ from sona.patterns.catalog import (
     Catalog,
     PatternMatch,
     PatternRecord,
+    Sighting,
     agglomerate,
 )
 from sona.patterns.extract import FREE, SPENT, Draft, ExtractionResult, Requests, extract
@@ -204,11 +205,16 @@ class ReasoningBank:
             DimensionMismatch: `query` has another width than the bank.
             InvalidValue: NaN or infinity, `k` below 1, or a confidence outside [0, 1].
         """
-        k, least, catalog = whole(k, "k", 1), fraction(min_confidence, "min_confidence"), self._catalog
-        if len(catalog) == 0:
+        return self.seek(query, k, min_confidence=min_confidence).matches()
+
+    def seek(self, query: npt.ArrayLike, k: int = 5, *, min_confidence: float = 0.0) -> Sighting:
+        """Return where `search` finds what it returns; it takes and raises the same."""
+        k, catalog = whole(k, "k", 1), self._catalog
+        if min_confidence != 0.0:
+            fraction(min_confidence, "min_confidence")
+        if not catalog.row_of:
             vector(query, self._width, "query")
-            return []
-        return catalog.nearest(query, k, least)
+        return catalog.seek(query, k, min_confidence)
 
     def find_similar(
         self, query: npt.ArrayLike, k: int = 5, *, now: float = 0.0, min_confidence: float = 0.0
@@ -220,26 +226,18 @@ class ReasoningBank:
             InvalidValue: NaN or infinity, `k` below 1, or a confidence outside [0, 1]; nothing is touched.
         """
         now = finite(now, "now")
-        matches = self.search(query, k, min_confidence=min_confidence)
-        patterns = self._catalog.touch([match.pattern.id for match in matches], now)
-        return [replace(match, pattern=pattern) for match, pattern in zip(matches, patterns, strict=True)]
+        return self.seek(query, k, min_confidence=min_confidence).touched(now, counts=True)[0]
 
-    def look_up(self, query: npt.ArrayLike, k: int = 5, *, now: float = 0.0) -> list[PatternMatch]:
-        """Return what `find_similar` would, and count nothing: whoever asks counts with `touch` when it may.
+    def holds(self, sighting: Sighting) -> bool:
+        """Return True when a sighting is of the patterns there are now: what it counts is counted here."""
+        return sighting.catalog is self._catalog
 
-        Raises:
-            DimensionMismatch: `query` has another width than the bank.
-            InvalidValue: NaN or infinity, or `k` below 1.
-        """
-        k, catalog = whole(k, "k", 1), self._catalog
-        return catalog.nearest_touched(query, k, now) if len(catalog) else self.search(query, k)
-
-    def touch(self, pattern_ids: Iterable[int], *, now: float = 0.0) -> list[LearnedPattern]:
-        """Count an access at `now` (seconds) for each of these patterns, and return them; unknown ones are left out."""
+    def touch(self, pattern_ids: Iterable[int], *, now: float = 0.0) -> None:
+        """Count an access at `now` (seconds) for each of these patterns; unknown ones are left out."""
         survivors = self._survivors
         if survivors:
             pattern_ids = [survivors.get(pattern_id, pattern_id) for pattern_id in pattern_ids]
-        return self._catalog.touch(pattern_ids, now)
+        self._catalog.touch(pattern_ids, now)
 
     def take_accesses(self, since: ReasoningBank, until: ReasoningBank) -> None:
         """Count here, in a bank that grew out of `since`, the accesses that `until` counted since it was `since`.

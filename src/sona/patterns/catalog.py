@@ -121,27 +121,24 @@ class PatternMatch:
 
 _match = kernel.maker(PatternMatch)
 _accessed = kernel.changer(LearnedPattern, "last_accessed", "access_count")
+_recorded = kernel.maker(PatternRecord)
 _with_pattern = kernel.changer(PatternRecord, "pattern")
-
-
-def touched(pattern: LearnedPattern, now: float) -> LearnedPattern:
-    """Return what `pattern.touch(now)` does, checking nothing: of a pattern only a count and a time differ."""
-    latest = pattern.last_accessed
-    return _accessed(pattern, now if now > latest else latest, pattern.access_count + 1)
 
 
 class Catalog:
     """A published set of patterns: readers hold one reference and always see a whole set.
 
-    The set and its index never change; a changed set is another catalog. Only a record's statistics (accesses,
-    outcomes) are renewed in place, each by swapping one immutable record for another.
+    The set and its index never change; a changed set is another catalog. Only a record's statistics are renewed in
+    place, each by swapping one immutable value for another: outcomes with their record, accesses beside it. A pattern
+    is put together with its accesses when it is read.
     """
 
-    __slots__ = ("_confidences", "_records", "index", "row_of")
+    __slots__ = ("_accesses", "_confidences", "_records", "index", "row_of")
 
     def __init__(self, records: Iterable[PatternRecord], *, exact_limit: int, index: VectorIndex | None = None) -> None:
         """Publish `records`; `index` is reused when their centroids did not change."""
         self._records = list(records)
+        self._accesses = [(record.pattern.access_count, record.pattern.last_accessed) for record in self._records]
         self._confidences = np.array([record.confidence for record in self._records], np.float64)
         self.row_of = {record.pattern.id: row for row, record in enumerate(self._records)}
         self.index = VectorIndex(centroids_of(self._records), exact_limit=exact_limit) if index is None else index
@@ -150,6 +147,7 @@ class Catalog:
         """Return a catalog of the same records over the same index; renewing a record of either leaves the other."""
         twin = copy.copy(self)
         twin._records, twin._confidences = self._records.copy(), self._confidences.copy()
+        twin._accesses = self._accesses.copy()
         return twin
 
     def __len__(self) -> int:
@@ -159,47 +157,81 @@ class Catalog:
     @property
     def records(self) -> tuple[PatternRecord, ...]:
         """The records as they are now, in the order of their rows."""
-        return tuple(self._records)
+        return tuple(map(self._record, range(len(self._records))))
+
+    def _record(self, row: int) -> PatternRecord:
+        record, (count, latest) = self._records[row], self._accesses[row]
+        if record.pattern.access_count == count:  # counts only grow
+            return record
+        return _with_pattern(record, _accessed(record.pattern, latest, count))
 
     def get(self, pattern_id: int) -> PatternRecord | None:
         """Return the record of a pattern, or None."""
         row = self.row_of.get(pattern_id)
-        return None if row is None else self._records[row]
+        return None if row is None else self._record(row)
 
     def renew(self, record: PatternRecord) -> None:
-        """Swap in newer statistics of a pattern with the same centroid."""
+        """Swap in newer statistics of a pattern with the same centroid, its accesses among them."""
         row = self.row_of[record.pattern.id]
         self._confidences[row] = record.confidence
         self._records[row] = record
+        self._accesses[row] = record.pattern.access_count, record.pattern.last_accessed
 
-    def touch(self, pattern_ids: Iterable[int], now: float) -> list[LearnedPattern]:
-        """Count an access at `now` for each of these patterns, and return them; unknown ones are left out."""
-        row_of, records, found = self.row_of, self._records, []
+    def touch(self, pattern_ids: Iterable[int], now: float) -> None:
+        """Count an access at `now` for each of these patterns; unknown ones are left out."""
+        row_of, accesses = self.row_of, self._accesses
         for pattern_id in pattern_ids:
             row = row_of.get(pattern_id)
             if row is not None:
-                record = records[row]
-                pattern = touched(record.pattern, now)
-                records[row] = _with_pattern(record, pattern)
-                found.append(pattern)
-        return found
+                count, latest = accesses[row]
+                accesses[row] = count + 1, now if now > latest else latest
 
     def nearest(self, query: npt.ArrayLike, k: int, min_confidence: float = 0.0) -> list[PatternMatch]:
         """Return the `k` patterns nearest to `query` (d,) with at least this confidence, best first."""
+        return self.seek(query, k, min_confidence).matches()
+
+    def seek(self, query: npt.ArrayLike, k: int, min_confidence: float = 0.0) -> Sighting:
+        """Return where `nearest` finds what it returns."""
         keep = self._confidences >= min_confidence if min_confidence > 0.0 else None
-        matches = []
-        for row, cosine in zip(*self.index.alike(query, k, keep), strict=True):
-            record = self._records[row]
-            matches.append(_match(record.pattern, cosine, record.confidence))
+        return _sighting(self, *self.index.alike(query, k, keep))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sighting:
+    """The rows of a catalog that a search found, best first, with the cosines to its query.
+
+    Args:
+        catalog: Where.
+        rows: Which.
+        cosines: How similar, in [-1, 1].
+    """
+
+    catalog: Catalog
+    rows: list[int]
+    cosines: list[float]
+
+    def matches(self) -> list[PatternMatch]:
+        """Return the patterns found, as they are now."""
+        records, accesses, matches = self.catalog._records, self.catalog._accesses, []
+        for row, cosine in zip(self.rows, self.cosines, strict=True):
+            record, (count, latest) = records[row], accesses[row]
+            matches.append(_match(_accessed(record.pattern, latest, count), cosine, record.confidence))
         return matches
 
-    def nearest_touched(self, query: npt.ArrayLike, k: int, now: float) -> list[PatternMatch]:
-        """Return what `nearest` does, each pattern as it is with one more access at `now`; nothing is counted."""
-        records, matches = self._records, []
-        for row, cosine in zip(*self.index.alike(query, k), strict=True):
-            record = records[row]
-            matches.append(_match(touched(record.pattern, now), cosine, record.confidence))
-        return matches
+    def touched(self, now: float, *, counts: bool) -> tuple[list[PatternMatch], tuple[int, ...]]:
+        """Return the patterns found, each with one more access at `now`, and their ids.
+
+        Args:
+            now: Seconds.
+            counts: Whether the catalog counts these accesses; else somebody does later.
+        """
+        catalog = self.catalog
+        return kernel.touched(
+            _accessed, _match, _recorded, catalog._records, catalog._accesses, self.rows, self.cosines, now, counts
+        )
+
+
+_sighting = kernel.maker(Sighting)
 
 
 def centroids_of(records: Sequence[PatternRecord]) -> Floats:

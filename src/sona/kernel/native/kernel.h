@@ -78,6 +78,7 @@ extern PyType_Spec low_rank_spec;
 extern PyType_Spec maker_spec;
 extern PyMethodDef vector_methods[];
 extern PyMethodDef search_methods[];
+extern PyMethodDef record_methods[];
 extern PyMethodDef gather_methods[];
 extern PyMethodDef sequence_methods[];
 

@@ -26,7 +26,7 @@ static int add_type(PyObject *module, PyType_Spec *spec) {
 static int module_exec(PyObject *module) {
     if (PyArray_ImportNumPyAPI() < 0) return -1;
     loops_select(NULL);
-    PyMethodDef *methods[] = {vector_methods, search_methods, gather_methods, sequence_methods};
+    PyMethodDef *methods[] = {vector_methods, search_methods, record_methods, gather_methods, sequence_methods};
     for (size_t file = 0; file < sizeof methods / sizeof *methods; file++)
         if (PyModule_AddFunctions(module, methods[file]) < 0) return -1;
     if (add_type(module, &low_rank_spec) < 0 || add_type(module, &maker_spec) < 0) return -1;

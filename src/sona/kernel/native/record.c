@@ -111,6 +111,108 @@ static void maker_dealloc(Maker *self) {
     Py_DECREF(type);
 }
 
+/* A new reference to an item of a list that others may change meanwhile; NULL with an error. */
+static PyObject *item(PyObject *list, Py_ssize_t place) {
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyList_GetItemRef(list, place);
+#else
+    return Py_XNewRef(PyList_GetItem(list, place));
+#endif
+}
+
+/* What is found again is one access richer: makers of its parts, and where it is kept. */
+typedef struct {
+    Maker *pattern, *match, *record; /* pattern: all but the last two slots, latest access and count, are copied */
+    PyObject *records, *accesses, *now;
+    int counts;
+} Touch;
+
+/* The access after `before`, a pair of count and time, or NULL with an error. */
+static PyObject *access_after(PyObject *before, PyObject *now) {
+    if (!PyTuple_CheckExact(before) || PyTuple_GET_SIZE(before) != 2) {
+        PyErr_SetString(PyExc_TypeError, "touched: expected pairs of a count and a time");
+        return NULL;
+    }
+    Py_ssize_t count = PyLong_AsSsize_t(PyTuple_GET_ITEM(before, 0));
+    int later = count == -1 && PyErr_Occurred() ? -1 : PyObject_RichCompareBool(now, PyTuple_GET_ITEM(before, 1), Py_GT);
+    if (later < 0) return NULL;
+    PyObject *after = PyTuple_New(2), *more = PyLong_FromSsize_t(count + 1);
+    if (after == NULL || more == NULL) {
+        Py_XDECREF(after);
+        Py_XDECREF(more);
+        return NULL;
+    }
+    PyTuple_SET_ITEM(after, 0, more);
+    PyTuple_SET_ITEM(after, 1, Py_NewRef(later ? now : PyTuple_GET_ITEM(before, 1)));
+    return after;
+}
+
+/* The match of a record, its pattern with the access `after`; NULL with an error. */
+static PyObject *match_of(const Touch *touch, PyObject *record, PyObject *after, PyObject *cosine) {
+    if (Py_TYPE(record) != touch->record->type) {
+        PyErr_Format(PyExc_TypeError, "touched: expected records, got %R", Py_TYPE(record));
+        return NULL;
+    }
+    PyObject *before = *slot(record, touch->record->offsets[0]);
+    PyObject *confidence = *slot(record, touch->record->offsets[touch->record->count - 1]);
+    PyObject *changed[3] = {before, PyTuple_GET_ITEM(after, 1), PyTuple_GET_ITEM(after, 0)};
+    PyObject *pattern = maker_call((PyObject *)touch->pattern, changed, 3, NULL);
+    if (pattern == NULL) return NULL;
+    PyObject *parts[3] = {pattern, cosine, confidence};
+    PyObject *match = maker_call((PyObject *)touch->match, parts, 3, NULL);
+    Py_DECREF(pattern);
+    return match;
+}
+
+static PyObject *touch_one(const Touch *touch, PyObject *row, PyObject *cosine, PyObject **id) {
+    Py_ssize_t place = PyLong_AsSsize_t(row);
+    if (place == -1 && PyErr_Occurred()) return NULL;
+    PyObject *record = item(touch->records, place), *match = NULL, *after = NULL;
+    PyObject *before = record == NULL ? NULL : item(touch->accesses, place);
+    if (before != NULL) after = access_after(before, touch->now);
+    if (after != NULL) match = match_of(touch, record, after, cosine);
+    if (match != NULL) {
+        PyObject *pattern = *slot(match, touch->match->offsets[0]);
+        *id = Py_NewRef(*slot(pattern, touch->pattern->offsets[0]));
+        if (touch->counts && PyList_SetItem(touch->accesses, place, Py_NewRef(after)) < 0) Py_CLEAR(match);
+    }
+    Py_XDECREF(after);
+    Py_XDECREF(before);
+    Py_XDECREF(record);
+    return match;
+}
+
+static PyObject *touched(PyObject *module, PyObject *const *args, Py_ssize_t given) {
+    (void)module;
+    int fits = given == 9;
+    for (Py_ssize_t i = 0; fits && i < 7; i++)
+        fits = i < 3 ? Py_TYPE(args[i])->tp_dealloc == (destructor)maker_dealloc : PyList_CheckExact(args[i]);
+    if (!fits || PyList_GET_SIZE(args[5]) != PyList_GET_SIZE(args[6])) {
+        PyErr_SetString(PyExc_TypeError, "touched: expected three makers, four lists, a time and whether it counts");
+        return NULL;
+    }
+    Touch touch = {(Maker *)args[0], (Maker *)args[1], (Maker *)args[2], args[3], args[4], args[7], args[8] == Py_True};
+    Py_ssize_t count = PyList_GET_SIZE(args[5]);
+    PyObject *matches = PyList_New(count), *ids = PyTuple_New(count);
+    for (Py_ssize_t i = 0; matches != NULL && ids != NULL && i < count; i++) {
+        PyObject *id = NULL;
+        PyObject *match = touch_one(&touch, PyList_GET_ITEM(args[5], i), PyList_GET_ITEM(args[6], i), &id);
+        PyList_SET_ITEM(matches, i, match);
+        PyTuple_SET_ITEM(ids, i, id);
+        if (match == NULL) Py_CLEAR(matches);
+    }
+    if (matches != NULL && ids != NULL) return Py_BuildValue("NN", matches, ids);
+    Py_XDECREF(matches);
+    Py_XDECREF(ids);
+    return NULL;
+}
+
+PyMethodDef record_methods[] = {
+    {"touched", (PyCFunction)(void (*)(void))touched, METH_FASTCALL,
+     "Matches of rows with one more access each, and the ids of their patterns."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyMemberDef maker_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(Maker, vectorcall), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
