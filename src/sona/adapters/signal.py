@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -145,27 +146,30 @@ def taught(
 _make_metadata, _make_signal = kernel.maker(SignalMetadata), kernel.maker(LearningSignal)
 
 
-def _earned(trajectory: QueryTrajectory) -> tuple[tuple[Floats, ...], list[float]]:
-    # What each step earned that earned something, good or bad; the final quality speaks for silent steps.
-    steps, quality = trajectory.steps, trajectory.final_quality
-    rewards = [step.reward for step in steps if step.reward is not None]
-    if len(rewards) == len(steps):
-        return tuple([step.activations for step in steps]), rewards
-    if rewards:
-        return tuple([step.activations for step in steps if step.reward is not None]), rewards
-    heard = () if quality is None else steps[:1] if trajectory.alternatives else steps
-    return tuple([step.activations for step in heard]), [quality or 0.0] * len(heard)
-
-
 def _reinforce_gradient(trajectory: QueryTrajectory, baseline: float, floor: float) -> Floats | None:
     # None when nothing pushes.
-    tried, rewards = _earned(trajectory)
+    tried, rewards = [], []
+    for step in trajectory.steps:
+        if step.reward is not None:
+            tried.append(step.activations)
+            rewards.append(step.reward)
+    if not tried:
+        tried, rewards = _heard(trajectory)
     count, width = len(rewards), trajectory.query_embedding.shape[0]
-    weights = tuple([0.0 if baseline < reward < floor else (reward - baseline) / count for reward in rewards])
-    if not any(weights):
+    advantages = [0.0 if baseline < reward < floor else (reward - baseline) / count for reward in rewards]
+    if not any(advantages):
         return None
-    gradient = kernel.headed(tried, weights, width)
+    weights = tuple(advantages)
+    gradient = kernel.headed(tuple(tried), weights, width)
     return kernel.headed(_plain(tried), weights, width) if gradient is None else gradient
+
+
+def _heard(trajectory: QueryTrajectory) -> tuple[list[Floats], list[float]]:
+    # The final quality speaks for silent steps; of alternatives, the first is the answer.
+    if trajectory.final_quality is None:
+        return [], []
+    heard = trajectory.steps[:1] if trajectory.alternatives else trajectory.steps
+    return [step.activations for step in heard], [trajectory.final_quality] * len(heard)
 
 
 def _softmax_gradient(trajectory: QueryTrajectory, used: Floats, floor: float, temperature: float) -> Floats | None:
@@ -179,7 +183,7 @@ def _softmax_gradient(trajectory: QueryTrajectory, used: Floats, floor: float, t
     return gradient
 
 
-def _plain(vectors: tuple[Floats, ...]) -> tuple[Floats, ...]:
+def _plain(vectors: Iterable[Floats]) -> tuple[Floats, ...]:
     return tuple(np.require(vector, np.float32, ["C", "A"]) for vector in vectors)
 
 
@@ -234,9 +238,9 @@ class RunningBaseline:
         Raises:
             InvalidValue: a quality outside [0, 1].
         """
-        earned = fraction(quality, "quality")
-        self._total = self._decay * self._total + earned
-        self._weight = self._decay * self._weight + 1.0
+        decay = self._decay
+        self._total = decay * self._total + fraction(quality, "quality")
+        self._weight = decay * self._weight + 1.0
         return self.value
 
     def state(self) -> State:

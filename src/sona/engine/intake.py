@@ -93,12 +93,12 @@ class Intake:
     def submit(self, trajectory_id: int) -> bool:
         """Return True the first time an id is submitted, False when it was learned from before, or by feedback."""
         self.drop(trajectory_id, is_expired=False)
-        served = self.served.get(trajectory_id)
-        if trajectory_id in self._submitted or (served is not None and served.outcome is not None):
+        served, submitted = self.served.get(trajectory_id), self._submitted
+        if trajectory_id in submitted or (served is not None and served.outcome is not None):
             return False
-        self._submitted[trajectory_id] = None
-        if len(self._submitted) > _LEARNED_IDS:
-            del self._submitted[next(iter(self._submitted))]
+        submitted[trajectory_id] = None
+        if len(submitted) > _LEARNED_IDS:
+            del submitted[next(iter(submitted))]
         if trajectory_id < FOREIGN_ID:
             self.ids.advance(trajectory_id)
         return True

@@ -42,10 +42,11 @@ class Influence:
             self.limited_count += 1
             return False
         self.admitted_count += 1
-        self._window.append(name)
-        self._counts[name] += 1
-        if len(self._window) > self.config.influence_window:
-            self._forget(self._window.popleft())
+        window, counts = self._window, self._counts
+        window.append(name)
+        counts[name] = counts.get(name, 0) + 1
+        if len(window) > self.config.influence_window:
+            self._forget(window.popleft())
         return True
 
     def _is_within(self, name: int) -> bool:

@@ -91,15 +91,16 @@ class InstantLoop:
         Raises:
             DimensionMismatch: it is of another width than the adapter; nothing was changed.
         """
-        if trajectory.hidden_dim != self.micro.hidden_dim:
+        if trajectory.query_embedding.shape[0] != self.micro.hidden_dim:
             raise DimensionMismatch(self.micro.hidden_dim, trajectory.hidden_dim, "query_embedding")
-        signal = self.signal(trajectory)
+        signal = self._signal(trajectory) if trajectory.supersedes is None else self.signal(trajectory)
         result = self._learn(signal, self.buffer.record(trajectory))
         self._pushes += signal.is_push
         self._silent += not signal.is_push
         # Clicks on a list are measured against the list, outcomes of a sequence against what is usual.
-        if not trajectory.alternatives and trajectory.quality is not None and trajectory.supersedes is None:
-            self.baseline.update(trajectory.quality)
+        quality = signal.quality_score
+        if quality is not None and not trajectory.alternatives and trajectory.supersedes is None:
+            self.baseline.update(quality)
         return result
 
     def relearn(self, trajectory: QueryTrajectory) -> InstantResult:
