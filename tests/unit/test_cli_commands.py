@@ -6,7 +6,7 @@ import pytest
 from cli_typed import entered, error_of, parsed, sona
 from demo_toys import toy_task
 
-from sona import SonaEngine, __version__
+from sona import SonaEngine, __version__, kernel
 from sona.demo import command as main_job
 from sona.errors import DimensionMismatch, LearningError
 from sona.stores import SqliteStore
@@ -303,6 +303,8 @@ def test_status_tells_the_counters_in_words(taught):
     found = parsed("status")
     assert found["size_bytes"] == taught.stat().st_size
     assert found["sona"] == __version__
+    assert found["kernel"] == {"name": kernel.chosen.name, "reason": kernel.chosen.reason}
+    assert f"kernel           {kernel.chosen.name}" in shown
     assert found["metrics"]["requests"] == 24
     assert (found["versions"], found["metrics"]["version"], found["metrics"]["mode"]) == (0, 0, "on")
 

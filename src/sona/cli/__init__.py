@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from sona.errors import MissingExtra
+from sona.errors import ConfigError, MissingExtra
 
 _PACKAGES = frozenset({"typer", "rich", "click"})
 
@@ -17,7 +17,7 @@ def main() -> None:
             reconfigure(errors="backslashreplace")
     try:
         _run()
-    except MissingExtra as error:
+    except (MissingExtra, ConfigError) as error:  # what a command meets, it tells itself
         sys.stderr.write(f"error: {error}\n")
         sys.exit(1)
     except KeyboardInterrupt:

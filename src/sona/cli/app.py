@@ -252,7 +252,7 @@ def status(db: Db = DEFAULT, json: Json = False) -> None:
 
     Reads the file as it is; another process may have it open.
     """
-    from sona import __version__
+    from sona import __version__, kernel
 
     with reading(db) as look:
         metrics, embedder = look.engine.metrics(), describe_embedder(look.engine)
@@ -260,10 +260,15 @@ def status(db: Db = DEFAULT, json: Json = False) -> None:
         versions, size_bytes = len(look.engine.versions()), db.stat().st_size
     if json:
         facts: dict[str, Plain] = {"db": str(db), "size_bytes": size_bytes, "sona": __version__, "embedder": embedder}
+        facts["kernel"] = {"name": kernel.chosen.name, "reason": kernel.chosen.reason}
         known: dict[str, Plain] = {"versions": versions, "log": None if log is None else asdict(log)}
         show.document({**facts, **known, "metrics": _plain(replace(metrics, store=None))})
         return
-    named = {"file": f"{db}, {show.size(size_bytes)}, SONA {__version__}", "embedder": embedder}
+    named = {
+        "file": f"{db}, {show.size(size_bytes)}, SONA {__version__}",
+        "embedder": embedder,
+        "kernel": str(kernel.chosen),
+    }
     show.status(metrics, named, graph=reorganised.status(metrics), versions=versions, log=log)
 
 
