@@ -139,7 +139,7 @@ def taught(
     metadata = _make_metadata(trajectory.id, len(steps), baseline, trajectory.alternatives, trajectory.model_route)
     if gradient is None:
         return _make_signal(query, np.zeros(query.shape, np.float32), trajectory.quality, metadata, False)
-    is_push = gradient.dot(gradient) > 0.0 or bool(gradient.any())
+    is_push = bool(gradient.dot(gradient) > 0.0 or gradient.any())
     return _make_signal(query, gradient, trajectory.quality, metadata, is_push)
 
 
