@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from sona import kernel
 from sona.checks import Floats, embeddings, fraction, nonempty_text, whole
 from sona.engine.asked import NOTHING, Asked, Found
 from sona.engine.candidates import Candidates
 from sona.engine.events import (
-    Answered,
     Judged,
     Remembered,
-    Serving,
+    judged_for,
+    make_answered,
+    make_serving,
 )
 from sona.engine.exchange import Exchange
 from sona.engine.intake import asker
@@ -28,14 +29,16 @@ from sona.types import (
     Context,
     FeedbackResult,
     Preview,
-    QueryTrajectory,
     Ranking,
     Response,
     Source,
+    make_trajectory,
 )
 
 _log = logging.getLogger("sona")
 _PATTERNS_USED = 3
+_ranking, _response, _source = kernel.maker(Ranking), kernel.maker(Response), kernel.maker(Source)
+_asked, _found, _candidates = kernel.maker(Asked), kernel.maker(Found), kernel.maker(Candidates)
 
 
 class SonaEngine(Exchange):
@@ -149,25 +152,23 @@ class SonaEngine(Exchange):
                 return None
             assignment = machine.guard.assign(unit)
             shown = choice.learned if assignment.arm is Arm.LEARNED else choice.frozen
-            trajectory = QueryTrajectory(
-                machine.intake.ids.next(),
-                kept,
-                machine.intake.steps(shown, found.candidates),
-                latency_us=(time.perf_counter() - asked.began) * 1e6,
-                alternatives=True,
-                subject=asked.who.user_id,
+            steps = machine.intake.steps(shown, found.candidates)
+            latency_us = (time.perf_counter() - asked.began) * 1e6
+            # Every field was checked where it came from.
+            trajectory = make_trajectory(
+                machine.intake.ids.next(), kept, steps, None, latency_us, True, None, (), asked.who.user_id, {}, None
             )
-            serving = Serving(
-                arm=assignment.arm,
-                exposure=assignment.exposure,
-                is_held_out=assignment.is_held_out,
-                is_compared=assignment.is_compared,
-                is_identical=choice.is_identical,
-                common=choice.common,
-                version=machine.versions.in_force,
-                learning_us=choice.learning_us,
+            serving = make_serving(
+                assignment.arm,
+                assignment.exposure,
+                assignment.is_held_out,
+                assignment.is_compared,
+                choice.is_identical,
+                choice.common,
+                machine.versions.in_force,
+                choice.learning_us,
             )
-            event = Answered(
+            event = make_answered(
                 self._clock(),
                 trajectory,
                 asked.text,
@@ -180,7 +181,7 @@ class SonaEngine(Exchange):
             self._journal.append(event, is_acknowledged=False)
             machine.answer(event)
         ids = tuple(step.ref or "" for step in trajectory.steps)
-        return Ranking(trajectory.id, ids, tuple(shown.scores.tolist()))
+        return _ranking(trajectory.id, ids, tuple(shown.scores.tolist()))
 
     # -- words -----------------------------------------------------------------------------------------------------
 
@@ -252,16 +253,12 @@ class SonaEngine(Exchange):
             ranking = self._answer(asked, found)
         memories = found.memories or self._memories
         sources = tuple(
-            Source(item, memories.text(item), score) for item, score in zip(ranking.ids, ranking.scores, strict=True)
+            _source(item, memories.text(item), score) for item, score in zip(ranking.ids, ranking.scores, strict=True)
         )
-        return Response(
-            text=self._machine.words.respond(query, sources, who),
-            confidence=min(max(sources[0].score, 0.0), 1.0) if sources else 0.0,
-            patterns_used=found.touched,
-            latency_us=(time.perf_counter() - began) * 1e6,
-            trajectory_id=ranking.trajectory_id,
-            sources=sources,
-        )
+        text = self._machine.words.respond(query, sources, who)
+        confidence = min(max(sources[0].score, 0.0), 1.0) if sources else 0.0
+        latency_us = (time.perf_counter() - began) * 1e6
+        return _response(text, confidence, found.touched, latency_us, ranking.trajectory_id, sources)
 
     def _search(self, query: str, given: Floats | None, who: Context, began: float) -> tuple[Asked, Found]:
         machine = self._machine
@@ -270,13 +267,13 @@ class SonaEngine(Exchange):
         request, learner = self._asked(machine.words.embed(query) if given is None else given)
         least = self.config.patterns.pattern_confidence
         matches = learner.bank.search(request, _PATTERNS_USED, min_confidence=least)
-        candidates = Candidates(memories.ids, vectors, None, memories.row_of)
+        candidates = _candidates(memories.ids, vectors, None, memories.row_of)
         choice = NOTHING
         if len(vectors):
             choice = learner.score(request, candidates, self.config.context_size).positive()
         touched = tuple(match.pattern.id for match in matches)
-        asked = Asked(request, query, who, began, is_embedded=given is None and machine.words.is_built_in)
-        return asked, Found(machine, choice, candidates, touched, memories, vectors, embedder)
+        asked = _asked(request, query, who, began, given is None and machine.words.is_built_in)
+        return asked, _found(machine, choice, candidates, touched, memories, vectors, embedder)
 
     async def aprocess(
         self, query: str, context: Context | None = None, *, vector: npt.ArrayLike | None = None
@@ -317,7 +314,7 @@ class SonaEngine(Exchange):
         with self._lock:
             machine = self._machine
             with self._log_lock:
-                event = replace(event, subject=machine.asker_of(event))
+                event = judged_for(event, machine.asker_of(event))
                 seq = self._journal.append(event)
                 accepted = machine.accept(event)
             result = machine.learn(event, accepted)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
-from sona.checks import Floats
+from sona import kernel
+from sona.checks import Floats, fraction
 from sona.config import SonaConfig
 from sona.engine.candidates import Candidates
 from sona.engine.choice import Scored
@@ -15,11 +15,15 @@ from sona.engine.served import Served, ServedRequests, SharedVectors
 from sona.errors import InvalidValue, StoreError, UnknownTrajectory
 from sona.state import State
 from sona.trajectory import TrajectoryIds
-from sona.types import Context, QueryTrajectory, TrajectoryStep
+from sona.types import NO_WEIGHTS, Context, QueryTrajectory, TrajectoryStep, make_step
 
 _LEARNED_IDS = 100_000  # submitted ids remembered, so that one submitted again counts once
 FOREIGN_ID = 2**62
 """From here on ids name what other engines had learned; none of them is given out."""
+_with_reward = kernel.changer(TrajectoryStep, "reward")
+_with_outcome = kernel.changer(QueryTrajectory, "steps", "final_quality")
+superseding = kernel.changer(QueryTrajectory, "supersedes")
+"""The same outcome as an amendment of an earlier one, or of none."""
 COUNTS = ("submitted", "feedbacks", "amended", "repeated", "unknown", "expired", "limited")
 
 
@@ -43,7 +47,7 @@ class Intake:
 
     def _step(self, item: str, row: Floats) -> TrajectoryStep:
         # Candidates are checked already: each a text and a finite vector.
-        return TrajectoryStep._checked(self._shared.share(item, row), None, None, 0.0, item)
+        return make_step(self._shared.share(item, row), NO_WEIGHTS, None, 0.0, item)
 
     def hold(self, served: Served) -> None:
         """Let a request that was just answered await feedback."""
@@ -189,7 +193,7 @@ def amended(served: Served, rewards: Mapping[str, float] | None, quality: float 
     unchanged = outcome.final_quality == earlier.final_quality and [step.reward for step in outcome.steps] == [
         step.reward for step in earlier.steps
     ]
-    return None if unchanged else replace(outcome, supersedes=earlier)
+    return None if unchanged else superseding(outcome, earlier)
 
 
 def require_shown(trajectory: QueryTrajectory, rewards: Mapping[str, float]) -> None:
@@ -203,7 +207,11 @@ def _rewarded(
     trajectory: QueryTrajectory, rewards: Mapping[str, float] | None, quality: float | None
 ) -> QueryTrajectory:
     if rewards is None:
-        return replace(trajectory, final_quality=quality)
+        return _with_outcome(trajectory, trajectory.steps, _fraction_or_none(quality, "final_quality"))
     require_shown(trajectory, rewards)
-    steps = tuple(step.with_reward(rewards.get(step.ref or "", 0.0)) for step in trajectory.steps)
-    return replace(trajectory, steps=steps, final_quality=quality)
+    steps = tuple(_with_reward(step, fraction(rewards.get(step.ref or "", 0.0), "reward")) for step in trajectory.steps)
+    return _with_outcome(trajectory, steps, _fraction_or_none(quality, "final_quality"))
+
+
+def _fraction_or_none(value: float | None, what: str) -> float | None:
+    return None if value is None else fraction(value, what)

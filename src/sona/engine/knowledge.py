@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
+from sona import kernel
 from sona.checks import Floats
 from sona.config import SonaConfig
 from sona.engine.events import Answered, Dropped, Indexed, Judged, Remembered, Shaped, Submitted, Touched
-from sona.engine.intake import Intake, amended, require_shown
+from sona.engine.intake import Intake, amended, require_shown, superseding
 from sona.engine.judgement import Judgement, unit_of
 from sona.engine.learner import Learner
 from sona.engine.memories import Memories
-from sona.engine.served import Accepted, Served
+from sona.engine.served import Accepted, Served, make_served
 from sona.engine.versions import Versions
 from sona.engine.words import Prepared, Words
 from sona.errors import InvalidValue, UnknownTrajectory
@@ -24,6 +24,8 @@ from sona.text.embed import LsaEmbedder
 from sona.types import FeedbackOutcome, FeedbackResult, QueryTrajectory
 
 _LINKED_AT_ONCE = 100_000_000  # cosines: 10,000 memories with each other, a few seconds
+_with_outcome = kernel.changer(Served, "outcome", "is_learned")
+_with_testimony = kernel.changer(Served, "receipt", "testimony")
 
 
 class Knowledge:
@@ -127,7 +129,9 @@ class Knowledge:
 
     def answer(self, event: Answered) -> None:
         """Hold an answered request until its feedback comes."""
-        self.intake.hold(Served(event.trajectory, event.text, event.at, event.serving, seeds=event.seeds))
+        self.intake.hold(
+            make_served(event.trajectory, event.text, event.at, event.serving, None, False, event.seeds, None, None)
+        )
         self.guard.served(event.serving.arm, is_compared=event.serving.is_compared)
         if event.touched:
             self._touched.append(Touched(event.at, event.touched))
@@ -157,8 +161,8 @@ class Knowledge:
             self.intake.counts["repeated"] += 1
             return Accepted(served, None)
         why_not = self._why_not(served)
-        known = replace(outcome, supersedes=None)
-        self.intake.served.renew(replace(served, outcome=known, is_learned=why_not is None))
+        known = outcome if outcome.supersedes is None else superseding(outcome, None)
+        self.intake.served.renew(_with_outcome(served, known, why_not is None))
         self.intake.counts["feedbacks" if served.outcome is None else "amended"] += 1
         return Accepted(served, outcome, why_not)
 
@@ -199,7 +203,8 @@ class Knowledge:
         served, outcome = accepted.served, accepted.outcome
         if outcome is None:
             return FeedbackResult(event.trajectory_id, FeedbackOutcome.REPEATED)
-        self.shape(Shaped(event.at, outcome.hidden_dim))
+        if self.learner is None:
+            self.shape(Shaped(event.at, outcome.hidden_dim))
         unit = unit_of(outcome.subject, served.text, outcome.query_embedding)
         version = self.versions.in_force
         testimony = self.judgement.hear(served, outcome, unit, self.learner, event.at)
@@ -212,10 +217,10 @@ class Knowledge:
             )
             credited = [] if receipt is None else [showing.item for showing in receipt.showings if showing.reward > 0.0]
         elif served.serving.is_held_out and served.outcome is None:
-            self.judgement.hold_out(replace(outcome, supersedes=None))
+            self.judgement.hold_out(outcome)
         held = self.intake.served.get(event.trajectory_id)
         if held is not None:
-            self.intake.served.renew(replace(held, receipt=receipt, testimony=testimony))
+            self.intake.served.renew(_with_testimony(held, receipt, testimony))
         kind = FeedbackOutcome.LEARNED if served.outcome is None else FeedbackOutcome.AMENDED
         if accepted.why_not is not None:
             kind = FeedbackOutcome.RECORDED
@@ -231,7 +236,8 @@ class Knowledge:
             self.intake.counts["repeated"] += 1
             return InstantResult(False, False, 0, f"trajectory {trajectory.id} was learned from before")
         self.intake.counts["submitted"] += 1
-        self.shape(Shaped(event.at, trajectory.hidden_dim))
+        if self.learner is None:
+            self.shape(Shaped(event.at, trajectory.hidden_dim))
         refusal = self._refusal(trajectory.subject)
         if refusal is not None or self.learner is None:
             return InstantResult(False, False, 0, refusal)

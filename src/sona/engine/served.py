@@ -10,6 +10,7 @@ from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 
+from sona import kernel
 from sona.checks import Floats
 from sona.engine.events import Serving
 from sona.errors import StoreError
@@ -49,6 +50,10 @@ class Served:
     seeds: Seeds | None = None
     receipt: Receipt | None = None
     testimony: Testimony | None = None
+
+
+make_served = kernel.maker(Served)
+"""An answered request, of all its fields in their order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
