@@ -6,7 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from sona.patterns.catalog import Catalog, PatternRecord, Tally, agglomerate
+from sona.patterns.agglomerate import agglomerate
+from sona.patterns.catalog import Catalog, PatternRecord, Tally
 from sona.types import LearnedPattern
 
 

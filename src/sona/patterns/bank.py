@@ -12,13 +12,8 @@ import numpy.typing as npt
 from sona.checks import finite, fraction, vector, whole
 from sona.config import PatternConfig
 from sona.errors import DimensionMismatch, InvalidValue, StoreError
-from sona.patterns.catalog import (
-    Catalog,
-    PatternMatch,
-    PatternRecord,
-    Sighting,
-    agglomerate,
-)
+from sona.patterns.agglomerate import Centroids, agglomerate, centroids_by_id
+from sona.patterns.catalog import Catalog, PatternMatch, PatternRecord, Sighting
 from sona.patterns.extract import FREE, SPENT, Draft, ExtractionResult, Requests, extract
 from sona.patterns.ring import UNCOUNTED, AddOutcome, TrajectoryRing
 from sona.patterns.saved import config_from_state, config_state, records_from_state, records_state
@@ -55,6 +50,8 @@ class ReasoningBank:
         self._width = self._given_width
         self._ring = TrajectoryRing(self.config.capacity)
         self._survivors: dict[int, int] = {}  # merged pattern -> the one that took it in
+        self._apart: Centroids = {}  # no two of them are as alike as `_apart_at`
+        self._apart_at = 1.0
         self._fresh = 0  # trajectories added since the last extraction
         self._publish(())
 
@@ -303,7 +300,9 @@ class ReasoningBank:
         limit = self.config.consolidation_similarity if similarity is None else finite(similarity, "similarity")
         if not -1.0 <= limit <= 1.0:
             raise InvalidValue(f"similarity: expected a cosine in [-1, 1], got {similarity!r}")
-        done = agglomerate(self._catalog.records, limit)
+        known = self._apart if limit >= self._apart_at else {}
+        done = agglomerate(self._catalog.records, limit, apart=known)
+        self._apart, self._apart_at = centroids_by_id(done.records), limit
         if not done.survivors:
             return 0
         self._ring.merge(done.survivors)

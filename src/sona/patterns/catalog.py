@@ -12,14 +12,13 @@ import numpy.typing as npt
 
 from sona import kernel
 from sona.checks import Floats
-from sona.patterns.search import VectorIndex, normalised
+from sona.patterns.search import VectorIndex
 from sona.types import LearnedPattern
 
 NEUTRAL_QUALITY = 0.5
 """The average quality of a pattern none of whose outcomes is known."""
 
 _UNIT = 1 << 60  # fixed point: a quality is this many parts, so what is added can be taken away exactly
-_BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,57 +238,3 @@ def centroids_of(records: Sequence[PatternRecord]) -> Floats:
     if not records:
         return np.zeros((0, 0), np.float32)
     return np.stack([record.pattern.centroid for record in records])
-
-
-@dataclass(frozen=True, slots=True)
-class Consolidation:
-    """Records after near-duplicates were merged; `survivors` maps each absorbed id to the id that took it in."""
-
-    records: tuple[PatternRecord, ...]
-    survivors: dict[int, int]
-
-
-def agglomerate(records: Sequence[PatternRecord], similarity: float) -> Consolidation:
-    """Merge patterns until no two centroids are `similarity` (cosine) or more alike.
-
-    In each round the larger pattern takes in those near it that are still free; memory stays at one block of
-    rows, and the order of `records` does not matter.
-    """
-    current = sorted(records, key=lambda record: (-record.pattern.cluster_size, record.pattern.id))
-    survivors: dict[int, int] = {}
-    while True:
-        merged: dict[int, PatternRecord] = {}
-        for row, leader in enumerate(leaders(normalised(centroids_of(current)), similarity)):
-            record = current[row]
-            merged[leader] = merged[leader].merge(record) if row != leader else record
-            if row != leader:
-                survivors[record.pattern.id] = current[leader].pattern.id
-        if len(merged) == len(current):
-            break
-        current = sorted(merged.values(), key=lambda record: (-record.pattern.cluster_size, record.pattern.id))
-    for absorbed, survivor in survivors.items():
-        while survivor in survivors:
-            survivor = survivors[survivor]  # noqa: PLW2901 (follows the chain to its end)
-        survivors[absorbed] = survivor
-    return Consolidation(tuple(sorted(current, key=lambda record: record.pattern.id)), survivors)
-
-
-def leaders(unit: Floats, similarity: float) -> list[int]:
-    """Return for each unit row (n, d) the row that takes it in: itself, or the first leading row near enough.
-
-    >>> leaders(np.array([[1, 0], [0, 1], [1, 0]], np.float32), 0.9)
-    [0, 1, 0]
-    """
-    count = unit.shape[0]
-    leader = np.full(count, -1, np.int64)
-    for start in range(0, count, _BLOCK):
-        near = unit[start : start + _BLOCK] @ unit[start:].T >= similarity
-        for offset in range(near.shape[0]):
-            row = start + offset
-            if leader[row] >= 0:
-                continue
-            leader[row] = row
-            later = start + np.flatnonzero(near[offset])
-            free = later[(later > row) & (leader[later] < 0)]
-            leader[free] = row
-    return [int(row) for row in leader]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy.typing as npt
 from sona.checks import Floats
 from sona.config import PatternConfig
 from sona.errors import InvalidValue, PatternExtractionError
-from sona.patterns.catalog import PatternRecord, Tally, centroids_of, leaders
+from sona.patterns.agglomerate import leaders
+from sona.patterns.catalog import PatternRecord, Tally, centroids_of
 from sona.patterns.kmeans import kmeans
 from sona.patterns.search import normalised
 from sona.types import LearnedPattern, QueryTrajectory
@@ -22,6 +23,7 @@ SPENT = -2
 """In place of a pattern's row: it was counted in a pattern that is gone."""
 
 _BLOCK = 512
+_REFERENCES = 4096
 _WITNESSES = 256
 
 Rows = npt.NDArray[np.int64]
@@ -63,23 +65,48 @@ class Requests:
     @staticmethod
     def of(trajectories: Sequence[QueryTrajectory], owner: Sequence[int]) -> Requests:
         """Return the trajectories as rows."""
-        queries = [trajectory.query_embedding for trajectory in trajectories]
-        unit = normalised(np.stack(queries)) if queries else np.zeros((0, 1), np.float32)
+        width = trajectories[0].hidden_dim if trajectories else 1
+        unit = np.empty((len(trajectories), width), np.float32)
+        for start in range(0, len(trajectories), _BLOCK):  # by blocks: no copy of all queries but this one
+            part = slice(start, start + _BLOCK)
+            unit[part] = normalised(np.stack([trajectory.query_embedding for trajectory in trajectories[part]]))
         return Requests(trajectories, unit, np.array(owner, np.int64))
 
 
 def nearest_rows(queries: Floats, references: Floats) -> tuple[Rows, Floats]:
     """Return for each unit query (n, d) the most similar unit reference (m, d) and the cosine; -1, -inf for m = 0."""
-    rows = np.full(queries.shape[0], -1, np.int64)
-    cosines = np.full(queries.shape[0], -np.inf, np.float32)
-    if references.shape[0] == 0:
-        return rows, cosines
-    for start in range(0, queries.shape[0], _BLOCK):
-        part = slice(start, start + _BLOCK)
-        scores = queries[part] @ references.T
-        rows[part] = scores.argmax(axis=1)
-        cosines[part] = scores.max(axis=1)
+    return _nearest_of(queries, np.arange(queries.shape[0]), references)
+
+
+def _nearest_of(queries: Floats, asked: Rows, references: Floats, among: Rows | None = None) -> tuple[Rows, Floats]:
+    # The same of the queries `asked` and the references `among`, of which no more than a block is copied.
+    rows = np.full(asked.size, -1, np.int64)
+    cosines = np.full(asked.size, -np.inf, np.float32)
+    for first in range(0, references.shape[0] if among is None else among.size, _REFERENCES):
+        place = slice(first, first + _REFERENCES)
+        block = references[place if among is None else among[place]]
+        for start in range(0, asked.size, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            scores = queries[asked[part]] @ block.T
+            found = scores.argmax(axis=1)
+            best = scores[np.arange(found.size), found]
+            better = best > cosines[part]
+            rows[part] = np.where(better, first + found, rows[part])
+            cosines[part] = np.where(better, best, cosines[part])
     return rows, cosines
+
+
+def grouped(keys: Rows) -> Iterator[tuple[int, Rows]]:
+    """Yield each of the keys (n,), ascending, with the places where it stands, ascending.
+
+    >>> [(key, places.tolist()) for key, places in grouped(np.array([7, 3, 7]))]
+    [(3, [1]), (7, [0, 2])]
+    """
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    bounds = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    for places in np.split(order, bounds) if keys.size else ():
+        yield int(keys[places[0]]), places
 
 
 class Draft:
@@ -133,10 +160,9 @@ class Draft:
         reach = np.full(len(self.records), self._config.consolidation_similarity, np.float32)
         owner = self.requests.owner
         counted = np.flatnonzero(owner >= 0)
-        cosines = np.einsum("ij,ij->i", self.requests.unit[counted], self._directions[owner[counted]])
-        for row in np.unique(owner[counted]).tolist():
-            own = cosines[owner[counted] == row]
-            if own.size >= self._config.min_cluster_size:
+        for row, places in grouped(owner[counted]):
+            if places.size >= self._config.min_cluster_size:
+                own = np.einsum("ij,j->i", self.requests.unit[counted[places]], self._directions[row])
                 reach[row] = min(reach[row], own.mean() - 3.0 * own.std())
         return self._join(reach)
 
@@ -147,15 +173,16 @@ class Draft:
         if free.size == 0 or not self.records:
             return 0
         limit = self._config.consolidation_similarity
-        rows, cosines = nearest_rows(unit[free], self._directions[: len(self.records)])
+        rows, cosines = _nearest_of(unit, free, self._directions[: len(self.records)])
         rows[cosines < reach[rows]] = -1
         far, counted = np.flatnonzero(rows == -1), np.flatnonzero(owner >= 0)
-        twins, likeness = nearest_rows(unit[free[far]], unit[counted])
+        twins, likeness = _nearest_of(unit, free[far], unit, counted)
         alike = likeness >= limit
         rows[far[alike]] = owner[counted[twins[alike]]]
-        for row in np.unique(rows[rows >= 0]).tolist():
-            self._count(row, free[rows == row])
-        return int((rows >= 0).sum())
+        joined = np.flatnonzero(rows >= 0)
+        for row, places in grouped(rows[joined]):
+            self._count(row, free[joined[places]])
+        return int(joined.size)
 
     def _count(self, row: int, members: Rows) -> None:
         # The centroid stays the mean of all directions counted, in float64 before it is rounded.
@@ -242,7 +269,7 @@ def united(labels: Rows, points: Floats, similarity: float) -> list[Rows]:
 
     k-means was asked for a number of clusters; what it split for that number's sake is put together again.
     """
-    clusters = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    clusters = [places for _, places in grouped(labels)]
     while True:
         clusters.sort(key=lambda members: (-members.size, int(members[0])))
         means = np.stack([points[members].mean(axis=0, dtype=np.float64) for members in clusters])

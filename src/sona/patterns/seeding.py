@@ -105,23 +105,47 @@ def draw(points: Points, k: int, rng: np.random.Generator, candidates: int) -> L
         chosen.append(int(rows[best]))
 
 
-def _two_nearest(points: Points, chosen: Labels) -> tuple[Labels, Floats, Floats]:
-    # Position of the nearest seed of every point, and the squared distances to the nearest two.
-    n = points.values.shape[0]
-    owner, first, second = np.empty(n, np.int64), np.empty(n, np.float32), np.empty(n, np.float32)
-    seeds = points.values[chosen]
-    for start in range(0, n, BLOCK):
-        part = slice(start, start + BLOCK)
-        distances = points.values[part] @ seeds.T
-        distances *= -2.0
-        distances += points.squares[chosen]
-        distances += points.squares[part, None]
-        found = distances.argmin(axis=1)
-        rows = np.arange(found.shape[0])
-        owner[part], first[part] = found, distances[rows, found]
-        distances[rows, found] = np.inf
-        second[part] = distances.min(axis=1)
-    return owner, np.maximum(first, 0.0), np.maximum(second, 0.0)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Nearest:
+    """The nearest two seeds of every point: their places, and the squared distances to them; changed in place."""
+
+    owner: Labels  # (n,)
+    rival: Labels  # (n,)
+    first: Floats  # (n,)
+    second: Floats  # (n,)
+
+    @classmethod
+    def of(cls, points: Points, chosen: Labels) -> _Nearest:
+        """Return them for the seeds at the rows `chosen`."""
+        n = points.values.shape[0]
+        made = cls(np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.float32), np.empty(n, np.float32))
+        made.look(points, chosen, np.arange(n))
+        return made
+
+    def look(self, points: Points, chosen: Labels, rows: Labels) -> None:
+        """Compare the points `rows` with all seeds."""
+        seeds = points.values[chosen]
+        for start in range(0, rows.shape[0], BLOCK):
+            part = rows[start : start + BLOCK]
+            distances = points.values[part] @ seeds.T
+            distances *= -2.0
+            distances += points.squares[chosen]
+            distances += points.squares[part, None]
+            places, found = np.arange(part.shape[0]), distances.argmin(axis=1)
+            self.owner[part], self.first[part] = found, np.maximum(distances[places, found], 0.0)
+            distances[places, found] = np.inf
+            found = distances.argmin(axis=1)
+            self.rival[part], self.second[part] = found, np.maximum(distances[places, found], 0.0)
+
+    def exchange(self, points: Points, chosen: Labels, place: int, distances: Floats) -> None:
+        """Take in that the seed at `place` is another one, at these squared distances (n,) from all points."""
+        lost = np.flatnonzero((self.owner == place) | (self.rival == place))
+        closer, close = distances < self.first, distances < self.second
+        np.copyto(self.rival, np.where(closer, self.owner, place), where=close)
+        np.copyto(self.second, np.where(closer, self.first, distances), where=close)
+        np.copyto(self.owner, place, where=closer)
+        np.copyto(self.first, distances, where=closer)
+        self.look(points, chosen, lost)
 
 
 def exchange(points: Points, chosen: Labels, rng: np.random.Generator, candidates: int) -> Labels:
@@ -131,7 +155,8 @@ def exchange(points: Points, chosen: Labels, rng: np.random.Generator, candidate
         Lattanzi & Sohler 2019, A better k-means++ algorithm via local search, algorithm 2.
     """
     chosen = chosen.copy()
-    owner, first, second = _two_nearest(points, chosen)
+    nearest = _Nearest.of(points, chosen)
+    owner, first, second = nearest.owner, nearest.first, nearest.second
     rounds = chosen.shape[0] // 2 + _FRUITLESS if chosen.shape[0] > 1 else 0
     idle, noise = 0, 2.0 * _NOISE * points.energy
     for _ in range(rounds):
@@ -149,8 +174,9 @@ def exchange(points: Points, chosen: Labels, rng: np.random.Generator, candidate
         after = totals + np.array([cost.min() for cost in costs])
         best = int(after.argmin())
         if after[best] < (1.0 - _WORTH_A_SWAP) * cumulative[-1] - noise:
-            chosen[int(costs[best].argmin())] = rows[best]
-            owner, first, second = _two_nearest(points, chosen)
+            place = int(costs[best].argmin())
+            chosen[place] = rows[best]
+            nearest.exchange(points, chosen, place, trial[best])
             idle = 0
     return chosen
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from sona.checks import Floats, finite, vector, whole
 from sona.config.tuner import DagConfig
 from sona.errors import DimensionMismatch, InvalidValue, StoreError
-from sona.patterns.catalog import PatternRecord, Tally, agglomerate
+from sona.patterns.agglomerate import agglomerate
+from sona.patterns.catalog import PatternRecord, Tally
 from sona.patterns.search import VectorIndex
 from sona.state import State
 from sona.tuner.dag.gather import clusters, nearest_known

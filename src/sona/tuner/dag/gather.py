@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sona.checks import Floats
-from sona.patterns.catalog import leaders
+from sona.patterns.agglomerate import leaders
 from sona.patterns.kmeans import kmeans
 from sona.patterns.search import normalised
 
