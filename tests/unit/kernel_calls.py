@@ -84,8 +84,44 @@ def calls(made: ModuleType, seed: int = 0) -> dict[str, Call]:
         "delta into, at the edge": Call(far.delta, (floats(D), floats(D)), frozenset([1])),
         "gradient": Call(near.gradient, (floats(D), floats(D))),
         "gradient at the edge": Call(far.gradient, (floats(D), floats(D), floats(2 * D * RANK))),
+        "touched": Call(made.touched, (*_makers(made), [Record(Pattern(3))], [(1, 2.0)], [0], [0.5], 3.0, True)),
         "moved": Call(near.moved, (floats(2 * D * RANK), 0.1, 1e6)),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """What `touched` finds again."""
+
+    id: int
+    accessed: float = 0.0
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Where it keeps it."""
+
+    pattern: Pattern
+    confidence: float = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What it tells of it."""
+
+    pattern: Pattern
+    cosine: float
+    confidence: float
+
+
+def _makers(made: ModuleType) -> tuple[object, object, object]:
+    pattern = made.maker(Pattern, ("id", "accessed", "count"), 1)
+    return (
+        pattern,
+        made.maker(Match, ("pattern", "cosine", "confidence")),
+        made.maker(Record, ("pattern", "confidence")),
+    )
 
 
 NAMES = tuple(calls(reference))

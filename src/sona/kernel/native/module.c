@@ -40,7 +40,8 @@ static PyModuleDef_Slot module_slots[] = {
 #endif
     /* True without the interpreter's lock because nothing here is changed once others can see it: a LowRank and a
        maker are written while they are made, a result before it is returned, and `loops` at import and by `select`,
-       which swaps one pointer among loops of the same bits. Arrays are their callers', as everywhere in numpy. */
+       which swaps one pointer among loops of the same bits. Arrays and lists are their callers': `touched`, which counts
+       in a list, may there miss one of two accesses at the same instant, as Python would. */
 #ifdef Py_mod_gil
     {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif

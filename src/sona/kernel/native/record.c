@@ -147,21 +147,29 @@ static PyObject *access_after(PyObject *before, PyObject *now) {
     return after;
 }
 
-/* The match of a record, its pattern with the access `after`; NULL with an error. */
-static PyObject *match_of(const Touch *touch, PyObject *record, PyObject *after, PyObject *cosine) {
+/* The match of a record, its pattern with the access `after`, and the pattern's id; NULL with an error. */
+static PyObject *match_of(const Touch *touch, PyObject *record, PyObject *after, PyObject *cosine, PyObject **id) {
     if (Py_TYPE(record) != touch->record->type) {
         PyErr_Format(PyExc_TypeError, "touched: expected records, got %R", Py_TYPE(record));
         return NULL;
     }
     PyObject *before = *slot(record, touch->record->offsets[0]);
     PyObject *confidence = *slot(record, touch->record->offsets[touch->record->count - 1]);
+    if (before == NULL || confidence == NULL) {
+        PyErr_SetString(PyExc_TypeError, "touched: expected records with all their fields");
+        return NULL;
+    }
     PyObject *changed[3] = {before, PyTuple_GET_ITEM(after, 1), PyTuple_GET_ITEM(after, 0)};
     PyObject *pattern = maker_call((PyObject *)touch->pattern, changed, 3, NULL);
     if (pattern == NULL) return NULL;
     PyObject *parts[3] = {pattern, cosine, confidence};
     PyObject *match = maker_call((PyObject *)touch->match, parts, 3, NULL);
     Py_DECREF(pattern);
-    return match;
+    *id = match == NULL ? NULL : Py_XNewRef(*slot(before, touch->pattern->offsets[0]));
+    if (*id != NULL || match == NULL) return match;
+    PyErr_SetString(PyExc_TypeError, "touched: expected patterns with an id");
+    Py_DECREF(match);
+    return NULL;
 }
 
 static PyObject *touch_one(const Touch *touch, PyObject *row, PyObject *cosine, PyObject **id) {
@@ -170,12 +178,8 @@ static PyObject *touch_one(const Touch *touch, PyObject *row, PyObject *cosine, 
     PyObject *record = item(touch->records, place), *match = NULL, *after = NULL;
     PyObject *before = record == NULL ? NULL : item(touch->accesses, place);
     if (before != NULL) after = access_after(before, touch->now);
-    if (after != NULL) match = match_of(touch, record, after, cosine);
-    if (match != NULL) {
-        PyObject *pattern = *slot(match, touch->match->offsets[0]);
-        *id = Py_NewRef(*slot(pattern, touch->pattern->offsets[0]));
-        if (touch->counts && PyList_SetItem(touch->accesses, place, Py_NewRef(after)) < 0) Py_CLEAR(match);
-    }
+    if (after != NULL) match = match_of(touch, record, after, cosine, id);
+    if (match != NULL && touch->counts && PyList_SetItem(touch->accesses, place, Py_NewRef(after)) < 0) Py_CLEAR(match);
     Py_XDECREF(after);
     Py_XDECREF(before);
     Py_XDECREF(record);
@@ -187,6 +191,7 @@ static PyObject *touched(PyObject *module, PyObject *const *args, Py_ssize_t giv
     int fits = given == 9;
     for (Py_ssize_t i = 0; fits && i < 7; i++)
         fits = i < 3 ? Py_TYPE(args[i])->tp_dealloc == (destructor)maker_dealloc : PyList_CheckExact(args[i]);
+    if (fits) fits = ((Maker *)args[0])->copied > 0 && ((Maker *)args[1])->copied == 0 && ((Maker *)args[2])->count > 0;
     if (!fits || PyList_GET_SIZE(args[5]) != PyList_GET_SIZE(args[6])) {
         PyErr_SetString(PyExc_TypeError, "touched: expected three makers, four lists, a time and whether it counts");
         return NULL;
@@ -195,8 +200,10 @@ static PyObject *touched(PyObject *module, PyObject *const *args, Py_ssize_t giv
     Py_ssize_t count = PyList_GET_SIZE(args[5]);
     PyObject *matches = PyList_New(count), *ids = PyTuple_New(count);
     for (Py_ssize_t i = 0; matches != NULL && ids != NULL && i < count; i++) {
-        PyObject *id = NULL;
-        PyObject *match = touch_one(&touch, PyList_GET_ITEM(args[5], i), PyList_GET_ITEM(args[6], i), &id);
+        PyObject *id = NULL, *row = item(args[5], i), *cosine = row == NULL ? NULL : item(args[6], i);
+        PyObject *match = cosine == NULL ? NULL : touch_one(&touch, row, cosine, &id);
+        Py_XDECREF(row);
+        Py_XDECREF(cosine);
         PyList_SET_ITEM(matches, i, match);
         PyTuple_SET_ITEM(ids, i, id);
         if (match == NULL) Py_CLEAR(matches);
