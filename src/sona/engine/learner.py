@@ -172,16 +172,18 @@ class Learner:
             seeds: What its request activated.
         """
         asked = unit(outcome.query_embedding)
-        vectors = unit(np.array([step.activations for step in outcome.steps], np.float32))
-        adapters = self.loops.adapters
-        micro, base = adapters.micro.delta(asked), adapters.base.delta(0, asked)
+        vectors = _directions([step.activations for step in outcome.steps])
+        adapters, count = self.loops.adapters, len(vectors)
+        micro = _products(vectors, adapters.micro.delta(asked))
+        has_base = adapters.base.layer(0) is not None
+        base = _products(vectors, adapters.base.delta(0, asked)) if has_base else np.zeros(count, np.float32)
         evidence = self.votes.look_up(asked) if self.config.use_votes else None
         items = [step.ref or "" for step in outcome.steps]
         taken, passed = self._evidence_rows(evidence, items)
         is_known = evidence is not None and evidence.is_known
         activation = None if seeds is None else self.associations.activation(seeds, items)
         similar, linked = (None, None) if activation is None else activation
-        return ShownList(vectors @ asked, taken, passed, vectors @ micro, vectors @ base, is_known, similar, linked)
+        return ShownList(_products(vectors, asked), taken, passed, micro, base, is_known, similar, linked)
 
     def _evidence_rows(self, evidence: Evidence | None, items: Sequence[str]) -> tuple[Floats, Floats]:
         if evidence is None:
@@ -363,6 +365,16 @@ def _ewc_config(config: SonaConfig, param_count: int) -> EwcConfig:
             f"ewc.param_count: the micro adapter has {param_count} parameters, got {config.ewc.param_count}"
         )
     return config.ewc
+
+
+def _directions(vectors: list[Floats]) -> Floats:
+    found = kernel.units(vectors)
+    return unit(np.array(vectors, np.float32)) if found is None else found
+
+
+def _products(vectors: Floats, x: Floats) -> Floats:
+    found = kernel.products(vectors, x)
+    return vectors @ x if found is None else found
 
 
 def _worth(reward: float, floor: float) -> float:

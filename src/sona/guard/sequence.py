@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sona import kernel
 from sona.errors import InvalidValue
 from sona.state import State
 
@@ -31,7 +32,6 @@ Doubles = npt.NDArray[np.float64]
 RATES = 28
 _LARGEST, _RATIO = 0.95, 0.75  # the rates are .95, .71, .53 ... 4e-4 over the greatest c
 _SMALL = 1e-4
-_NEWTON_STEPS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +88,12 @@ class Sequence:
         reach: Greatest `below` or `above` a step may ever have.
     """
 
-    __slots__ = ("_costs", "_rates", "_reach", "_squares", "_total", "_variance", "count")
+    __slots__ = ("_costs", "_rates", "_reach", "_total", "_variance", "count")
 
     def __init__(self, reach: float) -> None:
         """Start empty."""
         self._reach = reach
         self._rates: Doubles = _LARGEST / reach * np.power(_RATIO, np.arange(RATES, dtype=np.float64))
-        self._squares = self._rates * self._rates
         self._total = self._variance = 0.0
         self._costs: Doubles = np.zeros((2, RATES))  # what chance costs at each rate, downwards and upwards
         self.count = 0
@@ -118,7 +117,8 @@ class Sequence:
         self._check(step)
         self._total += step.value
         self._variance += step.residual**2
-        self._costs += self._cost(step)
+        if step.residual != 0.0:
+            self._charge(self._costs, step)
         self.count += 1
 
     def replace(self, old: Step, new: Step) -> None:
@@ -137,10 +137,13 @@ class Sequence:
     def _cost(self, step: Step) -> Doubles:
         if step.residual == 0.0:
             return _NO_COST
-        reach = np.array([[step.below], [step.above]])
-        cost: Doubles = sharpness(self._rates * reach)
-        cost *= self._squares * (step.residual * step.residual)
+        cost: Doubles = np.zeros((2, RATES))
+        self._charge(cost, step)
         return cost
+
+    def _charge(self, costs: Doubles, step: Step) -> None:
+        if kernel.charge(costs, self._rates, step.residual, step.below, step.above) is None:
+            raise InvalidValue(f"costs: expected {costs.shape} float64 numbers that may be changed")
 
     def bounds(self, level_low: float, level_high: float) -> Bounds:
         """Return bounds on the sum of means; each is ever wrong with a chance of at most its level, in (0, 1)."""
@@ -170,7 +173,7 @@ class Sequence:
         sequence = cls(reach)
         sequence._total, sequence._variance = state.doubles("sums", 2).tolist()
         sequence.count = state.whole("count")
-        sequence._costs = state.doubles("costs", 2, RATES)
+        sequence._costs = state.doubles("costs", 2, RATES).copy()
         return sequence
 
 
@@ -179,15 +182,7 @@ def deviation(rates: Doubles, costs: Doubles, level: float) -> float:
 
     Newton's method from the right: the logarithm of the mixture is convex and rises, so every step stays right of s.
     """
-    goal = -math.log(level)
-    s = float(np.min((goal - _LOG_WEIGHTS + costs) / rates))
-    for _ in range(_NEWTON_STEPS):
-        exponents = _LOG_WEIGHTS + rates * s - costs
-        top = exponents.max()
-        terms = np.exp(exponents - top)
-        mass = float(terms.sum())
-        step = (float(top) + math.log(mass) - goal) * mass / float(terms @ rates)
-        s -= step
-        if step <= 1e-12 * (1.0 + s):
-            break
-    return s
+    found = kernel.deviation(_LOG_WEIGHTS, rates, costs, -math.log(level))
+    if found is None:
+        raise InvalidValue(f"costs: expected one for each of {RATES} rates, got {costs.shape} for {rates.shape}")
+    return found

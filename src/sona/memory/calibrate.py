@@ -41,6 +41,8 @@ __all__ = ["CalibrationCheckpoint", "Calibrator", "Gains", "ShownList", "Weights
 
 # Layout of the parameter vector: seven scalars, one reach per bin, one bias per position.
 _SIMILARITY, _TAKEN, _PASSED, _MICRO, _BASE, _SIMILAR, _LINKED, _REACH = range(8)
+_PLAIN = [_SIMILARITY, _MICRO, _BASE, _SIMILAR, _LINKED]  # what counts as it is
+_OWN = np.ones(1)
 _PRIOR_MEAN = (4.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 _PRIOR_SD = (3.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 _REACH_SD = 0.5
@@ -181,47 +183,63 @@ class Calibrator:
     def _position(self, count: int) -> npt.NDArray[np.intp]:
         return np.minimum(np.arange(count), self.config.positions - 1)
 
-    def _log_odds(self, shown: ShownList, mean: Doubles, own: float = 1.0) -> Doubles:
-        s = self.config.saturation
-        reach = np.concatenate([[own], mean[_REACH : _REACH + self._bins]])
-        pro, con = np.log1p((shown.taken @ reach) / s), np.log1p((shown.passed @ reach) / s)
-        bias = mean[_REACH + self._bins :][self._position(len(pro))]
-        odds: Doubles = (
-            mean[_SIMILARITY] * shown.similarity
-            + s * (mean[_TAKEN] * pro - mean[_PASSED] * con)
-            + mean[_MICRO] * shown.micro
-            + mean[_BASE] * shown.base
-            + mean[[_SIMILAR, _LINKED]] @ shown.activated
-            + bias
-        )
+    def _log_odds(self, shown: ShownList, means: Doubles, own: Doubles) -> Doubles:
+        # Of each position, under several parameter vectors at once, each with its own trust: shape (v, m).
+        s, bins, count = self.config.saturation, self._bins, len(shown.similarity)
+        reach = np.empty((len(means), 1 + bins))
+        reach[:, 0], reach[:, 1:] = own, means[:, _REACH : _REACH + bins]
+        pro, con = np.log1p(reach.dot(shown.taken.T) / s), np.log1p(reach.dot(shown.passed.T) / s)
+        parts = np.empty((5, count))
+        parts[0], parts[1], parts[2], parts[3:] = shown.similarity, shown.micro, shown.base, shown.activated
+        bias = means[:, _REACH + bins :].take(self._position(count), 1)
+        votes = s * (means[:, _TAKEN, None] * pro - means[:, _PASSED, None] * con)
+        odds: Doubles = means[:, _PLAIN].dot(parts) + votes + bias
         return odds
 
     def _scored(self, shown: ShownList, reward: Doubles) -> Gains:
         # Each part against the model without it, the others at the weight they have earned.
         old, full, trusted = self._gains, self._earned(), self._own_trust()
         keep = 1.0 - 1.0 / self.config.memory_lists
-
-        def likelihood(mean: Doubles, own: float) -> float:
-            return _log_likelihood(self._log_odds(shown, mean, own), reward)
-
-        def gain(part: slice | int) -> float:
-            with_part, without = full.copy(), full.copy()
-            with_part[part], without[part] = self._mean[part], 0.0
-            return likelihood(with_part, trusted) - likelihood(without, trusted)
-
         if shown.is_known:
-            own = keep * old.own + likelihood(full, 1.0) - likelihood(full, 0.0)
-            return replace(old, own=own, lists=old.lists + 1)
-        similar, linked = shown.activated
+            with_own, without = self._likelihoods(shown, reward, [full, full], [1.0, 0.0])
+            return replace(old, own=keep * old.own + with_own - without, lists=old.lists + 1)
+        parts = self._parts_of(shown)
+        means = [self._with(full, part, value) for part in parts for value in (self._mean[part], 0.0)]
+        found = self._likelihoods(shown, reward, means, [trusted] * len(means))
+        reach, micro, base, similar, linked = self._won(parts, found)
         return Gains(
             own=old.own,
-            reach=keep * old.reach + gain(slice(_REACH, _REACH + self._bins)),
-            micro=keep * old.micro + (gain(_MICRO) if shown.micro.any() else 0.0),
-            base=keep * old.base + (gain(_BASE) if shown.base.any() else 0.0),
-            similar=keep * old.similar + (gain(_SIMILAR) if similar.any() else 0.0),
-            linked=keep * old.linked + (gain(_LINKED) if linked.any() else 0.0),
+            reach=keep * old.reach + reach,
+            micro=keep * old.micro + micro,
+            base=keep * old.base + base,
+            similar=keep * old.similar + similar,
+            linked=keep * old.linked + linked,
             lists=old.lists + 1,
         )
+
+    def _parts_of(self, shown: ShownList) -> list[slice]:
+        # Of the parameters: the reach, and each part that says anything about this list.
+        similar, linked = shown.activated
+        said = ((_MICRO, shown.micro), (_BASE, shown.base), (_SIMILAR, similar), (_LINKED, linked))
+        return [slice(_REACH, _REACH + self._bins), *(slice(part, part + 1) for part, says in said if says.any())]
+
+    @staticmethod
+    def _with(full: Doubles, part: slice, value: Doubles | float) -> Doubles:
+        mean = full.copy()
+        mean[part] = value
+        return mean
+
+    @staticmethod
+    def _won(parts: list[slice], found: list[float]) -> tuple[float, ...]:
+        # What each part of the layout won, 0 where it said nothing; `found` with it and without it by turns.
+        won = {part.start: found[2 * place] - found[2 * place + 1] for place, part in enumerate(parts)}
+        return tuple(won.get(part, 0.0) for part in (_REACH, _MICRO, _BASE, _SIMILAR, _LINKED))
+
+    def _likelihoods(self, shown: ShownList, reward: Doubles, means: list[Doubles], own: list[float]) -> list[float]:
+        odds = self._log_odds(shown, np.array(means), np.array(own))
+        odds -= odds.max(axis=1)[:, None]
+        found: list[float] = (odds.dot(reward) - reward.sum() * np.log(np.exp(odds).sum(axis=1))).tolist()
+        return found
 
     def _own_trust(self) -> float:
         return self.trust(self._gains.own)
@@ -239,8 +257,7 @@ class Calibrator:
         # One Gauss-Newton step of the Laplace approximation at the current mean, linear in the reach.
         mean = self._mean
         features = self._features(shown)
-        odds = self._log_odds(shown, mean)
-        p = _softmax(odds)
+        p = _softmax(self._log_odds(shown, mean[None], _OWN)[0])
         centre = p @ features
         total = float(reward.sum())
         gradient = reward @ features - total * centre
@@ -253,17 +270,18 @@ class Calibrator:
 
     def _features(self, shown: ShownList) -> Doubles:
         s, mean = self.config.saturation, self._mean
-        reach = np.concatenate([[1.0], mean[_REACH : _REACH + self._bins]])
-        taken, passed = shown.taken @ reach, shown.passed @ reach
-        by_bin = (
-            mean[_TAKEN] * shown.taken[:, 1:] / (1.0 + taken / s)[:, None]
-            - mean[_PASSED] * shown.passed[:, 1:] / (1.0 + passed / s)[:, None]
-        )
-        positions = np.zeros((len(taken), self.config.positions))
-        positions[np.arange(len(taken)), self._position(len(taken))] = 1.0
-        votes = (s * np.log1p(taken / s), -s * np.log1p(passed / s))
-        scalars = (shown.similarity, *votes, shown.micro, shown.base, *shown.activated)
-        return np.column_stack([*scalars, by_bin, positions])
+        reach, scalars = np.empty(1 + self._bins), _REACH + self._bins
+        reach[0], reach[1:] = 1.0, mean[_REACH:scalars]
+        taken, passed = shown.taken.dot(reach) / s, shown.passed.dot(reach) / s
+        count = len(taken)
+        features = np.zeros((count, scalars + self.config.positions))
+        features[:, _SIMILARITY], features[:, _TAKEN] = shown.similarity, s * np.log1p(taken)
+        features[:, _PASSED], features[:, _MICRO] = -s * np.log1p(passed), shown.micro
+        features[:, _BASE], features[:, _SIMILAR : _LINKED + 1] = shown.base, shown.activated.T
+        features[:, _REACH:scalars] = mean[_TAKEN] * shown.taken[:, 1:] / (1.0 + taken)[:, None]
+        features[:, _REACH:scalars] -= mean[_PASSED] * shown.passed[:, 1:] / (1.0 + passed)[:, None]
+        features[np.arange(count), scalars + self._position(count)] = 1.0
+        return features
 
     def _publish(self) -> Weights:
         earned = self._earned()
@@ -336,8 +354,3 @@ def _softmax(odds: Doubles) -> Doubles:
     p = np.exp(odds - odds.max())
     result: Doubles = p / p.sum()
     return result
-
-
-def _log_likelihood(odds: Doubles, reward: Doubles) -> float:
-    shifted = odds - odds.max()
-    return float(reward @ (shifted - np.log(np.exp(shifted).sum())))
