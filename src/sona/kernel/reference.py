@@ -565,12 +565,14 @@ def touched(  # noqa: PLR0917 - the kernel's calls are positional, as keywords c
         now: When.
         counts: Whether the accesses are counted, or told alone.
     """
+    if len(rows) != len(cosines):
+        raise TypeError(f"touched: expected a cosine for each of {len(rows)} rows, got {len(cosines)}")
     matches, ids = [], []
     for row, cosine in zip(rows, cosines, strict=True):
         found, (count, latest) = records[row], accesses[row]
         count, latest = access = count + 1, now if now > latest else latest
-        if counts:
-            accesses[row] = access
         matches.append(match(pattern(found.pattern, latest, count), cosine, found.confidence))
         ids.append(found.pattern.id)
+        if counts:
+            accesses[row] = access
     return matches, tuple(ids)
