@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sona.config import VoteConfig
 from sona.errors import DimensionMismatch, InvalidValue, StateError, StoreError
@@ -387,3 +389,14 @@ def test_unit_scales_rows_and_leaves_zero_alone():
     rows = np.array([[3.0, 4.0], [0.0, 0.0], [1e-20, 0.0]], np.float32)
     np.testing.assert_allclose(unit(rows), [[0.6, 0.8], [0.0, 0.0], [1.0, 0.0]], rtol=1e-5)
     np.testing.assert_allclose(unit(rows[0]), [0.6, 0.8], rtol=1e-6)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=12))
+def test_what_was_looked_up_before_does_not_change_what_is_recorded(steps):
+    config = VoteConfig(capacity=3)
+    asking, silent = VoteMemory(2, config), VoteMemory(2, config)
+    for looked, recorded in steps:
+        asking.look_up(at(10.0 * looked))
+        for votes in (asking, silent):
+            votes.record(at(10.0 * recorded), [Showing("a", 1.0)])
+    assert digest(asking.state()) == digest(silent.state())

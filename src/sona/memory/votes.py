@@ -18,6 +18,7 @@ from sona.checks import Floats, fraction, matrix, setting_whole, vector
 from sona.config import VoteConfig
 from sona.errors import DimensionMismatch, InvalidValue, StateError, StoreError
 from sona.memory.checkpoints import VoteCheckpoint
+from sona.memory.evidence import Evidence, LookedUp, make_evidence, make_looked_up
 from sona.memory.opinions import Opinions
 from sona.memory.shelf import Neighbour, Record, Rows, Shelf, Showing
 from sona.state import State
@@ -26,38 +27,6 @@ from sona.types import require_text_or_none
 __all__ = ["Evidence", "Receipt", "Showing", "VoteCheckpoint", "VoteMemory", "unit"]
 
 _OPINIONS_PER_REQUEST = 2  # of the capacity; see `Opinions` for why two
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
-    """Pooled experience of a neighbourhood, by item and similarity bin.
-
-    Args:
-        items: Item ids, m of them.
-        taken: Rewards earned, shape (m, 1 + bins); column 0 is the same request.
-        passed: Expected looks without reward, shape (m, 1 + bins).
-        is_known: True when the same request was asked before.
-    """
-
-    items: tuple[str, ...]
-    taken: Floats
-    passed: Floats
-    is_known: bool
-
-    def rows(self, items: Sequence[str]) -> tuple[Floats, Floats]:
-        """Return `taken` and `passed` for `items`, zero where nothing is known, each of shape (n, 1 + bins)."""
-        row_of = {item: row for row, item in enumerate(self.items)}
-        taken = np.zeros((len(items), self.taken.shape[1]), np.float32)
-        passed = np.zeros_like(taken)
-        for row, item in enumerate(items):
-            found = row_of.get(item)
-            if found is not None:
-                taken[row] = self.taken[found]
-                passed[row] = self.passed[found]
-        return taken, passed
-
-
-_evidence = kernel.maker(Evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +80,8 @@ class VoteMemory:
         self._opinions = Opinions(_OPINIONS_PER_REQUEST * self.config.capacity)
         self._next_number = 0
         self._evicted = 0
+        self._turn = 0  # goes on after every change of a request's vector
+        self._looked_up: LookedUp | None = None
 
     def __len__(self) -> int:
         """Return how many distinct requests are remembered."""
@@ -139,7 +110,7 @@ class VoteMemory:
             return Evidence((), nothing, nothing, False)
         places, taken, passed = self._pooled(records, columns)
         items = tuple(map(shelf.names.__getitem__, places.tolist()))
-        return _evidence(items, taken, passed, 0 in columns)
+        return make_evidence(items, taken, passed, 0 in columns)
 
     def _pooled(self, records: Sequence[Record], columns: list[int]) -> tuple[Rows, Floats, Floats]:
         # A neighbour speaks for one visit, however often it was asked: its voice means the same all along.
@@ -159,7 +130,9 @@ class VoteMemory:
     def _nearest(self, records: list[Record], x: Floats) -> tuple[list[Record], list[int]]:
         # The nearest past requests with their bin, nearest first. A writer may be at work: each record is read once.
         requests = self._requests
-        slots, similarities = self._most_similar(requests, x, min(len(records), len(requests)), self.config.neighbours)
+        turn, count = self._turn, min(len(records), len(requests))
+        slots, similarities = self._most_similar(requests, x, count, self.config.neighbours)
+        self._looked_up = make_looked_up(turn, count, x, slots[0], similarities[0]) if slots else None
         chosen = [records[slot] for slot in slots]
         if self._evicted and chosen:  # a row may have been another request's while it was being compared
             similarities = (np.array([record.request for record in chosen]) @ x).tolist()
@@ -234,7 +207,11 @@ class VoteMemory:
         records = self._shelf.records
         if not records:
             return None
-        [best], [similarity] = self._most_similar(self._requests, request, len(records), 1)
+        looked = self._looked_up  # what is learned from was looked up just before
+        if looked is not None and looked.is_of(self._turn, len(records), request):
+            best, similarity = looked.slot, looked.similarity
+        else:
+            [best], [similarity] = self._most_similar(self._requests, request, len(records), 1)
         if similarity >= self._same_from:
             return best
         if not request.any():
@@ -253,6 +230,7 @@ class VoteMemory:
                 self._requests = grown
             self._requests[count] = request
             records.append(record)
+            self._turn += 1
             return count
         slot = record.number % self.config.capacity
         if self._evicted % self.config.capacity == 0:
@@ -260,6 +238,7 @@ class VoteMemory:
         self._evicted += 1
         self._shelf.records[slot] = record  # before the row: a reader that sees the old row re-reads the request
         self._requests[slot] = request
+        self._turn += 1
         return slot
 
     @property
@@ -320,6 +299,7 @@ class VoteMemory:
             requests[slot] = row
             records[slot] = replace(records[slot], request=row)
         self._requests, self._shelf = requests, replace(shelf, records=records)
+        self._turn += 1
         return len(slots)
 
     @property
@@ -349,6 +329,7 @@ class VoteMemory:
         if any(record.number % capacity != slot for slot, record in enumerate(checkpoint.records)):
             raise StateError(f"checkpoint: taken with another capacity than {capacity}")
         self._requests, self._shelf = self._matrix(checkpoint.records), checkpoint.shelf()
+        self._turn += 1
         self._opinions.restore(checkpoint.opinions)
         # A number also says where its record stands: on from the greatest, at the place that is next.
         greatest = max(self._next_number, checkpoint.next_number)
