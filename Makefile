@@ -61,7 +61,7 @@ sanitize: setup
 		if [ $$level != baseline ] && ! $(BIN)/python -c "import sona.kernel" 2> /dev/null; then \
 			echo "$$level: not on this machine, not tried"; exit 0; fi; \
 		$(BIN)/python tests/integration/kernel_smoke.py && \
-		$(BIN)/python -m pytest -p no:cacheprovider $(SANITIZED_TESTS) ) || exit 1; \
+		$(BIN)/python -m pytest -p no:cacheprovider -n auto $(SANITIZED_TESTS) ) || exit 1; \
 	done
 
 # sdist and wheel in dist/, and the wheel in an empty environment, away from the sources.

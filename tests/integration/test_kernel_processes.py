@@ -77,6 +77,35 @@ def test_every_kernel_tells_the_same_story():
         assert row == pytest.approx(other, rel=1e-3, abs=1e-4)
 
 
+LIFE = """
+import sys
+import numpy as np
+from sona import SonaConfig, SonaEngine
+
+vectors = np.eye(16, dtype=np.float32)
+ids = [f"d{k}" for k in range(16)]
+with SonaEngine.open(sys.argv[1], SonaConfig(hidden_dim=16)) as engine:
+    for turn in range(int(sys.argv[2])):
+        ranking = engine.rank(vectors[turn % 4] + 0.1, ids, vectors, k=5)
+        engine.feedback(ranking.trajectory_id, rewards={ranking.ids[1]: 1.0})
+    print(engine.metrics().feedbacks, repr(engine.adapt(vectors[0]).astype(float).tolist()))
+"""
+
+
+@pytest.mark.skipif(not NATIVE, reason=f"no compiled kernel: {kernel.chosen}")
+def test_a_file_learned_with_one_kernel_opens_with_the_other_and_goes_on(tmp_path):
+    path, counts, adapted = str(tmp_path / "life.db"), [], []
+    for wanted, turns in (("", 12), ("numpy", 0), ("numpy", 3), ("", 3)):
+        done = run(wanted, "-c", LIFE, path, str(turns))
+        assert done.returncode == 0, done.stderr
+        count, _, numbers = done.stdout.partition(" ")
+        counts.append(int(count))
+        adapted.append(json.loads(numbers))
+    assert counts == [12, 12, 15, 18]
+    assert adapted[1] == pytest.approx(adapted[0], rel=1e-5, abs=1e-6)
+    assert adapted[2] != adapted[1]
+
+
 @pytest.mark.skipif(not NATIVE, reason=f"no compiled kernel: {kernel.chosen}")
 def test_a_kernel_that_is_not_known_is_a_config_error_in_one_line():
     done = run("nonsense", "-c", "import sona.kernel")
