@@ -19,11 +19,11 @@ from sona.loops.coordinator import LoopCoordinator
 from sona.loops.cycle import Cycle
 from sona.loops.instant import InstantResult
 from sona.patterns.catalog import PatternMatch, Sighting
-from sona.trajectory import TrajectoryBuilder
+from sona.trajectory import TrajectoryBuilder, begun
 from sona.types import QueryTrajectory
 
 _log = logging.getLogger("sona")
-_touched = kernel.maker(Touched)
+_begun, _submitted, _touched = kernel.maker(Begun), kernel.maker(Submitted), kernel.maker(Touched)
 
 
 class Learning(Accountable):
@@ -55,21 +55,30 @@ class Learning(Accountable):
             DimensionMismatch: `x` is of another width.
             InvalidValue: NaN, infinity, no numbers, or a name that is not text.
         """
-        builder = TrajectoryBuilder(
-            0,
-            self._request(x),
-            alternatives=alternatives,
-            model_route=model_route,
-            context_ids=context_ids,
-            subject=subject,
-            parameters=parameters,
-            on_exit=self._on_exit,
-        )
-        self._for_width(builder.query_embedding.shape[0])
+        learner = self._machine.learner
+        request = None if learner is None else kernel.kept(x, learner.hidden_dim)
+        is_plain = model_route is None and subject is None and not (alternatives or context_ids or parameters)
+        if request is None or not is_plain:
+            builder = TrajectoryBuilder(
+                0,
+                self._request(x) if request is None else request,
+                alternatives=alternatives,
+                model_route=model_route,
+                context_ids=context_ids,
+                subject=subject,
+                parameters=parameters,
+                on_exit=self._on_exit,
+            )
+            self._for_width(builder.query_embedding.shape[0])
+        else:
+            builder = begun(request, on_exit=self._on_exit)
         with self._log_lock:
-            builder.id = self._intake.ids.next()  # after every check: what is refused uses up no id
+            intake = self._machine.intake
+            builder.id = intake.ids.next()  # after every check: what is refused uses up no id
             now = self._clock()
-            self._happen_now(Begun(now, builder.id, subject, builder.context_ids))
+            event = _begun(now, builder.id, subject, builder.context_ids)
+            self._journal.append(event, is_acknowledged=False)
+            intake.begin(builder.id, now, event.context_ids)
             self._open.add(builder, now)
         return builder
 
@@ -91,7 +100,7 @@ class Learning(Accountable):
             InvalidValue: a quality outside [0, 1]; the trajectory stays open.
             StateError: the trajectory is finished already, was given up, or was begun elsewhere.
         """
-        if not builder.is_finished and builder not in self._open:
+        if builder not in self._open and not builder.is_finished:
             raise StateError(f"trajectory {builder.id} was not begun by this engine; end it where it began")
         trajectory = builder.build(quality)
         self._open.pop(builder.id)
@@ -110,7 +119,7 @@ class Learning(Accountable):
         return self._submit(trajectory)
 
     def _submit(self, trajectory: QueryTrajectory) -> InstantResult:
-        event = Submitted(self._clock(), trajectory)
+        event = _submitted(self._clock(), trajectory)
         with self._lock, self._log_lock:
             seq = self._journal.append(event)
             result = self._machine.submit(event)

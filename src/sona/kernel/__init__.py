@@ -62,8 +62,10 @@ pooled, spread = _made.pooled, _made.spread
 charge, deviation = _made.charge, _made.deviation
 
 
-def maker(record: type[Record]) -> Callable[..., Record]:
+def maker(record: type[Record], names: tuple[str, ...] | None = None) -> Callable[..., Record]:
     """Return what makes a slotted dataclass of all its fields in their order, which were checked already.
+
+    Any slotted class will do when the `names` of its slots are given.
 
     It runs no `__init__` and so checks nothing: for the rooms that did.
 
@@ -78,7 +80,8 @@ def maker(record: type[Record]) -> Callable[..., Record]:
     >>> maker(Point)(1.0, 2.0)
     Point(x=1.0, y=2.0)
     """
-    names = tuple(field.name for field in fields(record))  # type: ignore[arg-type]
+    if names is None:
+        names = tuple(field.name for field in fields(record))  # type: ignore[arg-type]
     return _made.maker(record, names)
 
 
