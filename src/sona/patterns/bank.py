@@ -19,6 +19,7 @@ from sona.patterns.ring import UNCOUNTED, AddOutcome, TrajectoryRing
 from sona.patterns.saved import config_from_state, config_state, records_from_state, records_state
 from sona.patterns.verdict import Choice, Verdict, judge
 from sona.state import State
+from sona.trajectory import Place
 from sona.types import LearnedPattern, QueryTrajectory
 
 
@@ -98,8 +99,12 @@ class ReasoningBank:
 
     # -- trajectories -----------------------------------------------------------------------------------------
 
-    def add_trajectory(self, trajectory: QueryTrajectory) -> AddOutcome:
+    def add_trajectory(self, trajectory: QueryTrajectory, at: Place | None = None) -> AddOutcome:
         """Keep a trajectory; a full ring drops its oldest one, whose pattern goes on counting it.
+
+        Args:
+            trajectory: One request.
+            at: Where it lies already, to lie there for the bank, too.
 
         Returns:
             ADDED; AMENDED when it supersedes the version held, whose outcome is then taken out of its pattern
@@ -115,7 +120,7 @@ class ReasoningBank:
         if self._width is not None and trajectory.hidden_dim != self._width:
             raise DimensionMismatch(self._width, trajectory.hidden_dim, "query_embedding")
         held = self._ring.held(trajectory.id)
-        outcome = self._ring.add(trajectory)
+        outcome = self._ring.add(trajectory, at)
         if outcome is AddOutcome.ADDED:
             self._width = trajectory.hidden_dim
             self._fresh += 1
@@ -163,7 +168,7 @@ class ReasoningBank:
         catalog = self._catalog
         owners = self._ring.owners
         rows = [FREE if owner == UNCOUNTED else catalog.row_of.get(owner, SPENT) for owner in owners]
-        requests = Requests.of(self._ring.trajectories, rows)
+        requests = Requests.of(self._ring.queries, self._ring.qualities, rows)
         draft = Draft(catalog.records, requests, self.config, next_id=self._next_id, now=now)
         result = extract(draft, rng)
         self._commit(draft, rows)
@@ -183,9 +188,9 @@ class ReasoningBank:
         )
 
     def _commit(self, draft: Draft, before: list[int]) -> None:
-        for trajectory, old, new in zip(draft.requests.trajectories, before, draft.requests.owner, strict=True):
+        for trajectory_id, old, new in zip(self._ring.ids, before, draft.requests.owner.tolist(), strict=True):
             if old == FREE and new != FREE:
-                self._ring.count(trajectory.id, draft.records[new].pattern.id)
+                self._ring.count(trajectory_id, draft.records[new].pattern.id)
         self._next_id = draft.next_id
         self._fresh = 0
         self._publish(draft.records)
@@ -206,7 +211,9 @@ class ReasoningBank:
 
     def seek(self, query: npt.ArrayLike, k: int = 5, *, min_confidence: float = 0.0) -> Sighting:
         """Return where `search` finds what it returns; it takes and raises the same."""
-        k, catalog = whole(k, "k", 1), self._catalog
+        catalog = self._catalog
+        if type(k) is not int or k < 1:  # the usual case costs no call
+            k = whole(k, "k", 1)
         if min_confidence != 0.0:
             fraction(min_confidence, "min_confidence")
         if not catalog.row_of:
