@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -15,6 +18,7 @@ from sona.trajectory import (
     trajectories_from_state,
     trajectories_state,
 )
+from sona.trajectory.columns import TrajectoryColumns
 from sona.types import QueryTrajectory, TrajectoryStep
 
 vectors = hnp.arrays(np.float32, 3, elements=st.floats(-(2.0**99), 2.0**99, width=32))
@@ -75,6 +79,64 @@ def test_every_counter_of_the_buffer_tells_the_truth(capacity, actions):
             seen += 1
         assert (len(buffer), buffer.is_empty, buffer.is_full) == (len(model), not model, len(model) == capacity)
         assert (buffer.total_seen, buffer.dropped_count) == (seen, dropped)
+
+
+def rebuilt(version: QueryTrajectory) -> QueryTrajectory:
+    # Equal to what it is made of, and sharing nothing with it: nobody else holds any of it.
+    return replace(
+        version,
+        query_embedding=version.query_embedding.copy(),
+        steps=tuple(replace(step, activations=step.activations.copy()) for step in version.steps),
+        supersedes=None if version.supersedes is None else rebuilt(version.supersedes),
+    )
+
+
+def described(given: Sequence[QueryTrajectory]) -> str:
+    return digest(trajectories_state(given))
+
+
+queue_actions = st.lists(
+    st.tuples(st.just("record"), trajectories, st.integers(1, 90))
+    | st.tuples(st.sampled_from(["drain", "drain_n", "hand_over", "reload"]), st.none(), st.integers(0, 150)),
+    max_size=8,
+)
+
+
+@settings(deadline=None)
+@given(actions=queue_actions, capacity=st.integers(1, 300))
+def test_what_comes_out_of_the_buffer_is_what_went_in(actions, capacity):
+    # The oracle is a list that shares nothing with the buffer, so that what the buffer packs is its own.
+    buffer, oracle = TrajectoryBuffer(capacity), []
+    for verb, trajectory, count in actions:
+        if verb == "record":
+            taken = [buffer.record(rebuilt(trajectory)) for _ in range(count)]
+            oracle += [trajectory] * sum(taken)
+        elif verb == "reload":
+            buffer = TrajectoryBuffer.from_state(buffer.state())
+        else:
+            n = len(oracle) if verb == "drain" else count
+            given_out = buffer.drain() if verb == "drain" else list(getattr(buffer, verb)(count))
+            assert described(given_out) == described([rebuilt(one) for one in oracle[:n]])
+            del oracle[:n]
+        apart = [rebuilt(one) for one in oracle]
+        assert described(buffer.snapshot()) == described(apart)
+        assert digest(buffer.state().child("waiting")) == described(apart)
+        assert len(buffer) == len(oracle)
+
+
+@settings(deadline=None)
+@given(batch=st.lists(trajectories, min_size=1, max_size=6), keeps=st.booleans())
+def test_columns_give_back_every_field_of_every_row(batch, keeps):
+    given_in = [rebuilt(one) for one in batch]
+    kept = list(given_in) if keeps else []
+    columns = TrajectoryColumns.of(given_in)
+    given_in.clear()
+    for start in range(len(batch)):
+        for stop in range(start, len(batch) + 1):
+            back = columns.rows(start, stop)
+            assert described(back) == described([rebuilt(one) for one in batch[start:stop]])
+            assert columns.qualities(start, stop) == [one.quality for one in batch[start:stop]]
+            assert all(one is two for one, two in zip(back, kept[start:stop], strict=False))
 
 
 @given(

@@ -6,7 +6,7 @@ import pytest
 from sona.config import PatternConfig
 from sona.patterns.catalog import PatternRecord, Tally
 from sona.patterns.extract import FREE, SPENT, Draft, Requests, affinity, extract, nearest_rows, united
-from sona.types import LearnedPattern, QueryTrajectory
+from sona.types import LearnedPattern
 
 
 def unit(rows) -> np.ndarray:
@@ -15,7 +15,7 @@ def unit(rows) -> np.ndarray:
 
 
 def requests(rows, owner) -> Requests:
-    return Requests.of([QueryTrajectory(i, row, final_quality=0.5) for i, row in enumerate(rows)], owner)
+    return Requests.of([np.array(rows, np.float32)], [0.5] * len(rows), owner)
 
 
 def pattern(pattern_id: int, centroid, size: int = 5) -> PatternRecord:

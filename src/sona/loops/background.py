@@ -27,7 +27,7 @@ from sona.retention.boundary import BoundaryResult
 from sona.retention.ewc import EwcPlusPlus
 from sona.retention.results import FisherUpdate, TaskChange
 from sona.state import State
-from sona.trajectory import trajectories_from_state, trajectories_state
+from sona.trajectory import Place, TrajectoryShelf, shelved, trajectories_state
 from sona.types import QueryTrajectory
 
 
@@ -101,7 +101,7 @@ class BackgroundLoop:
         self.config = config or BackgroundConfig()
         self.bank = bank
         self._in_force = Consolidated(base, ewc, RidgeStatistics(base.hidden_dim), {})
-        self._pending: list[QueryTrajectory] = []
+        self._pending = TrajectoryShelf()
         self._version = self._cycles = 0
         self._learned = self._rejected = self._discarded = 0
 
@@ -150,18 +150,21 @@ class BackgroundLoop:
         """Trajectories of rejected cycles, ever: used up without being learned from."""
         return self._discarded
 
-    def add(self, trajectories: Iterable[QueryTrajectory]) -> int:
+    def add(self, trajectories: Iterable[QueryTrajectory] | TrajectoryShelf) -> int:
         """Take in trajectories for the next cycle; return how many. One that was taken in before counts once.
+
+        What lies on a shelf goes on lying in the same columns.
 
         Raises:
             DimensionMismatch: one is of another width; those before it were taken in.
         """
         taken = 0
-        for trajectory in trajectories:
+        for trajectory, at in _placed(trajectories):
             earlier = self.bank.held(trajectory.id)
-            outcome = self.bank.add_trajectory(trajectory)
+            outcome = self.bank.add_trajectory(trajectory, at)
             if outcome is not AddOutcome.REPEATED:
-                self._pending.append(trajectory if outcome is AddOutcome.EXPIRED else _replacing(trajectory, earlier))
+                kept = trajectory if outcome is AddOutcome.EXPIRED else _replacing(trajectory, earlier)
+                self._pending.append(kept, at if kept is trajectory else None)
                 taken += 1
         return taken
 
@@ -179,7 +182,7 @@ class BackgroundLoop:
             since=self._in_force,
             bank=self.bank.copy(),
             micro=MicroLoRA.from_state(micro.state()),
-            batch=() if reason else tuple(self._pending),
+            batch=() if reason else self._pending.copy(),
             baseline=baseline,
             now=now,
             number=self._cycles,
@@ -255,8 +258,10 @@ class BackgroundLoop:
         micro.fold()
         change.after.ewc.rebase(before - micro.flat())
         change.bank.take_accesses(change.cycle.bank, self.bank)
-        for trajectory in self._pending[len(change.cycle.batch) :]:
-            change.bank.add_trajectory(trajectory)
+        for trajectory, at in self._pending.part(
+            self._pending.start + len(change.cycle.batch), self._pending.end
+        ).placed():
+            change.bank.add_trajectory(trajectory, at)
         self.bank, self._in_force = change.bank, change.after
         self._version = change.result.version
         self._learned += self._end(change)
@@ -319,7 +324,7 @@ class BackgroundLoop:
 
     def _end(self, change: BackgroundChange) -> int:
         count = len(change.cycle.batch)
-        del self._pending[:count]
+        self._pending.drop(count)
         self._cycles += 1
         return count
 
@@ -329,7 +334,7 @@ class BackgroundLoop:
             {
                 "bank": self.bank.state(),
                 **dict(self._in_force.state().items()),
-                "pending": trajectories_state(self._pending),
+                "pending": trajectories_state(list(self._pending)),
                 "version": self._version,
                 "cycles": self._cycles,
                 "learned": self._learned,
@@ -348,7 +353,7 @@ class BackgroundLoop:
         bank, learned = ReasoningBank.from_state(state.child("bank")), Consolidated.from_state(state)
         loop = cls(bank, learned.base, learned.ewc, config)
         loop._in_force = learned
-        loop._pending = trajectories_from_state(state.child("pending"))
+        loop._pending = shelved(state.child("pending"))
         width = learned.base.hidden_dim
         if {bank.hidden_dim or width, *(trajectory.hidden_dim for trajectory in loop._pending)} != {width}:
             raise StoreError("saved state: the parts of the background loop differ in width")
@@ -356,6 +361,14 @@ class BackgroundLoop:
         loop._learned, loop._rejected = state.whole("learned"), state.whole("rejected")
         loop._discarded = state.whole("discarded")
         return loop
+
+
+def _placed(
+    trajectories: Iterable[QueryTrajectory] | TrajectoryShelf,
+) -> Iterable[tuple[QueryTrajectory, Place | None]]:
+    if isinstance(trajectories, TrajectoryShelf):
+        return trajectories.placed()
+    return ((trajectory, None) for trajectory in trajectories)
 
 
 def _replacing(trajectory: QueryTrajectory, earlier: QueryTrajectory | None) -> QueryTrajectory:

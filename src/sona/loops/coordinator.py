@@ -215,7 +215,7 @@ class LoopCoordinator:
     def _hand_over(self) -> None:
         # What Loop A recorded goes to Loop B, as far as there is room.
         room = max(self.instant.buffer.capacity - self.background.pending_count, 0)
-        self.background.add(self.instant.buffer.drain_n(room))
+        self.background.add(self.instant.buffer.hand_over(room))
 
     def begin(self, *, now: float, force: bool = False) -> Cycle:
         """Hand over what Loop A recorded, and return a cycle to be computed aside while requests go on.

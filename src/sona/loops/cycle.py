@@ -18,6 +18,7 @@ from sona.retention.boundary import BoundaryResult
 from sona.retention.ewc import EwcPlusPlus
 from sona.retention.results import FisherUpdate, TaskChange
 from sona.state import State
+from sona.trajectory import TrajectoryShelf
 from sona.types import QueryTrajectory
 
 
@@ -82,7 +83,7 @@ class Cycle:
     since: Consolidated
     bank: ReasoningBank
     micro: MicroLoRA
-    batch: tuple[QueryTrajectory, ...]
+    batch: tuple[QueryTrajectory, ...] | TrajectoryShelf
     baseline: float
     now: float
     number: int
@@ -94,10 +95,15 @@ def detect_boundary(
     cycle: Cycle, ewc: EwcPlusPlus, rng: np.random.Generator
 ) -> tuple[BoundaryResult, TaskChange | None]:
     """Show the batch to the boundary test of `ewc`; when the stream has changed, protect the task that ended."""
-    judged = [t for t in cycle.batch if t.supersedes is None]
-    embeddings = np.array([t.query_embedding for t in judged], np.float32).reshape(len(judged), cycle.micro.hidden_dim)
-    known = [t.quality for t in judged if t.quality is not None]
-    losses = 1.0 - np.array(known, np.float32) if len(known) == len(judged) else None
+    judged = np.empty((len(cycle.batch), cycle.micro.hidden_dim), np.float32)
+    qualities: list[float | None] = []
+    for trajectory in cycle.batch:
+        if trajectory.supersedes is None:
+            judged[len(qualities)] = trajectory.query_embedding
+            qualities.append(trajectory.quality)
+    embeddings = judged[: len(qualities)]
+    known = [quality for quality in qualities if quality is not None]
+    losses = 1.0 - np.array(known, np.float32) if len(known) == len(qualities) else None
     boundary = ewc.detect_task_boundary(embeddings, losses, rng=rng)
     task = ewc.start_new_task(cycle.micro.flat(), cycle.now) if boundary.is_boundary else None
     return boundary, task

@@ -6,9 +6,9 @@ are in the sums, and with which outcome: what is not in them is never taken out,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import isnan
 
 import numpy as np
@@ -71,7 +71,7 @@ class Teacher:
     def accumulate(
         self,
         statistics: RidgeStatistics,
-        batch: Sequence[QueryTrajectory],
+        batch: Iterable[QueryTrajectory],
         known: Mapping[int, Taught],
         *,
         baseline: float,
@@ -88,10 +88,11 @@ class Teacher:
             The trajectories in the sums afterwards.
         """
         known = dict(known)
-        for start in range(0, len(batch), BATCH):
+        rest = iter(batch)
+        while part := list(islice(rest, BATCH)):
             added: list[Lesson] = []
             removed: list[Lesson] = []
-            for trajectory in batch[start : start + BATCH]:
+            for trajectory in part:
                 taught = known.pop(trajectory.id, None)
                 if taught is not None:
                     removed += self._lessons(_as_taught(trajectory, taught), taught.baseline)

@@ -15,7 +15,7 @@ from sona.patterns.agglomerate import leaders
 from sona.patterns.catalog import PatternRecord, Tally, centroids_of
 from sona.patterns.kmeans import kmeans
 from sona.patterns.search import normalised
-from sona.types import LearnedPattern, QueryTrajectory
+from sona.types import LearnedPattern
 
 FREE = -1
 """In place of a pattern's row: the request is not counted yet."""
@@ -56,21 +56,21 @@ class ExtractionResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Requests:
-    """Trajectories as rows: their directions (n, d), outcomes, and the pattern row of each, or FREE or SPENT."""
+    """Trajectories as rows: their directions (n, d), qualities, and the pattern row of each, or FREE or SPENT."""
 
-    trajectories: Sequence[QueryTrajectory]
     unit: Floats
+    qualities: Sequence[float | None]
     owner: Rows
 
     @staticmethod
-    def of(trajectories: Sequence[QueryTrajectory], owner: Sequence[int]) -> Requests:
-        """Return the trajectories as rows."""
-        width = trajectories[0].hidden_dim if trajectories else 1
-        unit = np.empty((len(trajectories), width), np.float32)
-        for start in range(0, len(trajectories), _BLOCK):  # by blocks: no copy of all queries but this one
-            part = slice(start, start + _BLOCK)
-            unit[part] = normalised(np.stack([trajectory.query_embedding for trajectory in trajectories[part]]))
-        return Requests(trajectories, unit, np.array(owner, np.int64))
+    def of(queries: Sequence[Floats], qualities: Sequence[float | None], owner: Sequence[int]) -> Requests:
+        """Return trajectories as rows; their queries come in matrices (m, d) one after the other."""
+        unit = np.empty((len(owner), queries[0].shape[1] if queries else 1), np.float32)
+        start = 0
+        for block in queries:  # by blocks: no copy of all queries but this one
+            unit[start : start + len(block)] = normalised(block)
+            start += len(block)
+        return Requests(unit, qualities, np.array(owner, np.int64))
 
 
 def nearest_rows(queries: Floats, references: Floats) -> tuple[Rows, Floats]:
@@ -136,7 +136,7 @@ class Draft:
     ) -> None:
         """Start from the published records; `requests.owner` names the row of the pattern each is counted in."""
         self.records = list(records)
-        self.requests = Requests(requests.trajectories, requests.unit, requests.owner.copy())
+        self.requests = Requests(requests.unit, requests.qualities, requests.owner.copy())
         self.next_id = next_id
         self.new = self.merged = self.joined = self.clustered = 0
         self._config = config
@@ -192,7 +192,7 @@ class Draft:
         total += self.requests.unit[members].sum(axis=0, dtype=np.float64)
         tally = record.tally
         for member in members.tolist():
-            tally = tally.add(self.requests.trajectories[member].quality)
+            tally = tally.add(self.requests.qualities[member])
         grown = replace(
             record.pattern,
             centroid=(total / (size + members.size)).astype(np.float32),
@@ -246,7 +246,7 @@ class Draft:
         rows, cosines = nearest_rows(normalised(mean[None]), self._directions[: len(self.records)])
         tally = Tally()
         for member in members.tolist():
-            tally = tally.add(self.requests.trajectories[member].quality)
+            tally = tally.add(self.requests.qualities[member])
         pattern = LearnedPattern(
             self.next_id, mean, members.size, float(members.size), tally.mean, self._now, self._now
         )

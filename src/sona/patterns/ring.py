@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import copy
 import enum
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate
+from operator import attrgetter
+from typing import TypeVar
 
 import numpy as np
 
+from sona.checks import Floats
 from sona.errors import StoreError
 from sona.state import State
-from sona.trajectory import trajectories_from_state, trajectories_state
+from sona.trajectory import Place, TrajectoryShelf, shelved, trajectories_state
 from sona.types import QueryTrajectory
+
+Value = TypeVar("Value")
 
 UNCOUNTED = -1
 """In place of a pattern's id: the trajectory waits to be counted."""
+
+
+_id = attrgetter("id")
 
 
 class AddOutcome(enum.StrEnum):
@@ -28,93 +38,150 @@ class AddOutcome(enum.StrEnum):
 
 
 class TrajectoryRing:
-    """The last `capacity` trajectories by id; a pattern's count of one outlives it."""
+    """The last `capacity` trajectories by id; a pattern's count of one outlives it.
 
-    __slots__ = ("_capacity", "_greatest_evicted", "_held", "_members", "_pattern_of")
+    They lie in columns, all but the newest; what comes out equals what came in.
+    """
+
+    __slots__ = ("_amended", "_capacity", "_counted", "_greatest_evicted", "_live", "_number_of", "_owners", "_shelf")
 
     def __init__(self, capacity: int) -> None:
         """Start empty."""
         self._capacity = capacity
-        self._held: OrderedDict[int, QueryTrajectory] = OrderedDict()
-        self._pattern_of: dict[int, int] = {}  # trajectory -> the pattern that counted it, even if pruned since
-        self._members: dict[int, set[int]] = {}  # live pattern -> its trajectories held
+        self._shelf = TrajectoryShelf()  # numbers its trajectories, and drops the oldest
+        self._number_of: dict[int, int] = {}  # trajectory -> its number
+        self._amended: dict[int, QueryTrajectory] = {}  # number -> the version held, where it is not the first
+        self._owners = array(
+            "q"
+        )  # at its number modulo the capacity: the pattern that counted it, even if pruned since
+        self._counted = 0
+        self._live: set[int] = set()  # patterns that are there and have counted something
         self._greatest_evicted = -1
 
     def copy(self) -> TrajectoryRing:
         """Return a ring of the same trajectories; a later change of either leaves the other as it was."""
         twin = copy.copy(self)
-        twin._held, twin._pattern_of = self._held.copy(), self._pattern_of.copy()
-        twin._members = {pattern_id: ids.copy() for pattern_id, ids in self._members.items()}
+        twin._shelf, twin._number_of, twin._amended = self._shelf.copy(), self._number_of.copy(), self._amended.copy()
+        twin._owners, twin._live = self._owners[:], self._live.copy()
         return twin
 
     def __len__(self) -> int:
         """Trajectories held."""
-        return len(self._held)
+        return len(self._shelf)
 
     @property
     def uncounted(self) -> int:
         """Trajectories held that no pattern has counted."""
-        return len(self._held) - len(self._pattern_of)
+        return len(self._shelf) - self._counted
 
     @property
     def trajectories(self) -> list[QueryTrajectory]:
         """The trajectories held, oldest first."""
-        return list(self._held.values())
+        return self._with_amendments(list(self._shelf), lambda version: version)
+
+    @property
+    def queries(self) -> list[Floats]:
+        """The queries of the trajectories held, oldest first, in matrices (m, d) one after the other."""
+        matrices = self._shelf.queries()
+        ends = list(accumulate(map(len, matrices)))
+        for number, version in self._amended.items():
+            row = number - self._shelf.start
+            at = bisect_right(ends, row)
+            matrices[at] = matrices[at].copy()
+            matrices[at][row - ends[at]] = version.query_embedding
+        return matrices
+
+    @property
+    def qualities(self) -> list[float | None]:
+        """The quality of each trajectory held, oldest first."""
+        return self._with_amendments(self._shelf.qualities(), lambda version: version.quality)
+
+    @property
+    def ids(self) -> list[int]:
+        """The id of each trajectory held, oldest first."""
+        return self._shelf.ids()
 
     @property
     def owners(self) -> list[int]:
         """The pattern that counted each trajectory held, oldest first; UNCOUNTED for those that wait."""
-        return [self._pattern_of.get(trajectory_id, UNCOUNTED) for trajectory_id in self._held]
+        oldest = self._shelf.start % self._capacity
+        return [*self._owners[oldest:], *self._owners[:oldest]]
+
+    def _with_amendments(self, values: list[Value], of: Callable[[QueryTrajectory], Value]) -> list[Value]:
+        for number, version in self._amended.items():
+            values[number - self._shelf.start] = of(version)
+        return values
 
     def held(self, trajectory_id: int) -> QueryTrajectory | None:
         """Return the version held of a trajectory, or None."""
-        return self._held.get(trajectory_id)
+        number = self._number_of.get(trajectory_id)
+        return None if number is None else self._version(number)
+
+    def _version(self, number: int) -> QueryTrajectory:
+        amended = self._amended.get(number)
+        return self._shelf[number] if amended is None else amended
 
     def owner_of(self, trajectory_id: int) -> int:
         """Return the pattern that counted a trajectory held, else UNCOUNTED."""
-        return self._pattern_of.get(trajectory_id, UNCOUNTED)
+        number = self._number_of.get(trajectory_id)
+        return UNCOUNTED if number is None else self._owners[number % self._capacity]
 
-    def add(self, trajectory: QueryTrajectory) -> AddOutcome:
-        """Hold a trajectory; EXPIRED and REPEATED change nothing."""
-        held = self._held.get(trajectory.id)
-        if held is not None:
-            if trajectory.supersedes is None or held is trajectory:
+    def add(self, trajectory: QueryTrajectory, at: Place | None = None) -> AddOutcome:
+        """Hold a trajectory, which lies `at` a place already or is packed here; EXPIRED and REPEATED change nothing."""
+        number = self._number_of.get(trajectory.id)
+        if number is not None:
+            if trajectory.supersedes is None or self._version(number) is trajectory:
                 return AddOutcome.REPEATED
-            self._held[trajectory.id] = trajectory
+            self._amended[number] = trajectory
             return AddOutcome.AMENDED
         if trajectory.supersedes is not None and trajectory.id <= self._greatest_evicted:
             return AddOutcome.EXPIRED
-        if len(self._held) >= self._capacity:
+        if len(self._shelf) >= self._capacity:
             self._evict()
-        self._held[trajectory.id] = trajectory
+        self._hold(trajectory, at)
         return AddOutcome.ADDED
 
+    def _hold(self, trajectory: QueryTrajectory, at: Place | None = None) -> None:
+        number = self._number_of[trajectory.id] = self._shelf.end
+        self._shelf.append(trajectory, at)
+        if number < self._capacity:
+            self._owners.append(UNCOUNTED)
+        else:
+            self._owners[number % self._capacity] = UNCOUNTED
+
     def _evict(self) -> None:
-        oldest, _ = self._held.popitem(last=False)
+        number = self._shelf.start
+        oldest = self._shelf.id_of(number)
         self._greatest_evicted = max(self._greatest_evicted, oldest)
-        pattern_id = self._pattern_of.pop(oldest, UNCOUNTED)
-        if pattern_id in self._members:
-            self._members[pattern_id].discard(oldest)
+        self._counted -= self._owners[number % self._capacity] != UNCOUNTED
+        self._shelf.drop(1)
+        self._amended.pop(number, None)
+        del self._number_of[oldest]
 
     def members(self, pattern_id: int) -> tuple[QueryTrajectory, ...]:
         """Return the trajectories held that a pattern counted, by id."""
-        return tuple(self._held[member] for member in sorted(self._members.get(pattern_id, ())))
+        if pattern_id not in self._live:
+            return ()
+        first = self._shelf.start
+        rows = np.flatnonzero(np.array(self.owners, np.int64) == pattern_id).tolist()
+        return tuple(sorted((self._version(first + row) for row in rows), key=_id))
 
     def count(self, trajectory_id: int, pattern_id: int) -> None:
         """Note that a pattern has counted a trajectory held."""
-        self._pattern_of[trajectory_id] = pattern_id
-        self._members.setdefault(pattern_id, set()).add(trajectory_id)
+        at = self._number_of[trajectory_id] % self._capacity
+        self._counted += self._owners[at] == UNCOUNTED
+        self._owners[at] = pattern_id
+        self._live.add(pattern_id)
 
     def merge(self, survivors: Mapping[int, int]) -> None:
         """Hand the trajectories of absorbed patterns to their survivors."""
-        for absorbed, survivor in survivors.items():
-            for member in self._members.pop(absorbed, ()):
-                self.count(member, survivor)
+        taken_in = {absorbed: survivor for absorbed, survivor in survivors.items() if absorbed in self._live}
+        self._owners = array("q", [taken_in.get(owner, owner) for owner in self._owners])
+        self._live = {taken_in.get(pattern_id, pattern_id) for pattern_id in self._live}
 
     def keep_patterns(self, kept: Iterable[int]) -> None:
         """Let the other patterns go; their trajectories stay counted and never wait again."""
-        alive = set(kept)
-        self._members = {pattern_id: ids for pattern_id, ids in self._members.items() if pattern_id in alive}
+        self._live &= set(kept)
 
     def state(self) -> State:
         """Return everything held."""
@@ -134,12 +201,12 @@ class TrajectoryRing:
             StoreError: the state is damaged.
         """
         ring = cls(capacity)
-        trajectories = trajectories_from_state(state.child("trajectories"))
-        owners = state.wholes("owners", len(trajectories)).tolist()
-        ring._held = OrderedDict((trajectory.id, trajectory) for trajectory in trajectories)
-        if len(ring._held) != len(trajectories) or len(trajectories) > capacity:
+        shelf = shelved(state.child("trajectories"))
+        owners = state.wholes("owners", len(shelf)).tolist()
+        if len(set(shelf.ids())) != len(shelf) or len(shelf) > capacity:
             raise StoreError("saved state: the bank's trajectories repeat an id or exceed its capacity")
-        for trajectory, owner in zip(trajectories, owners, strict=True):
+        for (trajectory, at), owner in zip(shelf.placed(), owners, strict=True):
+            ring._hold(trajectory, at)
             if owner != UNCOUNTED:
                 ring.count(trajectory.id, owner)
         ring.keep_patterns(live)

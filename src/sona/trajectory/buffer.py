@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 
 from sona.checks import setting_whole, whole
 from sona.errors import InvalidValue
 from sona.state import State
-from sona.trajectory.record import trajectories_from_state, trajectories_state
+from sona.trajectory.record import trajectories_state
+from sona.trajectory.shelf import TrajectoryShelf, shelved
 from sona.types import QueryTrajectory
 
 
@@ -45,6 +45,8 @@ class TrajectoryIds:
 
     def advance(self, id: int) -> None:  # noqa: A002 - the trajectory's own word for it
         """Never issue `id` or a smaller one again: somebody brought it along."""
+        if id <= self._last:  # which never falls
+            return
         with self._lock:
             self._last = max(self._last, id)
 
@@ -61,11 +63,12 @@ class TrajectoryIds:
 class TrajectoryBuffer:
     """A bounded queue of finished trajectories that never makes a request wait.
 
-    When full it refuses the newest and counts it, so what is already waiting is never lost. Every critical
-    section is a few operations long, whatever the buffer holds.
+    When full it refuses the newest and counts it, so what is already waiting is never lost. What waits lies in
+    columns, all but the newest: one request in 64 packs those before it, which is the longest a request waits.
+    What comes out equals what went in, bit for bit; it is the same object only while it is among the newest.
     """
 
-    __slots__ = ("_capacity", "_dropped", "_items", "_lock", "_seen")
+    __slots__ = ("_capacity", "_dropped", "_lock", "_seen", "_shelf")
 
     def __init__(self, capacity: int = 10_000) -> None:
         """Make an empty buffer.
@@ -78,7 +81,7 @@ class TrajectoryBuffer:
         """
         setting_whole(capacity, "capacity", 1)
         self._capacity = capacity
-        self._items: deque[QueryTrajectory] = deque()
+        self._shelf = TrajectoryShelf()
         self._lock = threading.Lock()
         self._seen = 0
         self._dropped = 0
@@ -93,17 +96,17 @@ class TrajectoryBuffer:
             raise InvalidValue(f"trajectory: expected a QueryTrajectory, got {type(trajectory).__name__}")
         with self._lock:
             self._seen += 1
-            if len(self._items) >= self._capacity:
+            if len(self._shelf) >= self._capacity:
                 self._dropped += 1
                 return False
-            self._items.append(trajectory)
+            self._shelf.append(trajectory)
             return True
 
     def drain(self) -> list[QueryTrajectory]:
         """Return all waiting trajectories, oldest first, and leave the buffer empty."""
         with self._lock:
-            items, self._items = self._items, deque()
-        return list(items)
+            taken, self._shelf = self._shelf, TrajectoryShelf()
+        return list(taken)
 
     def drain_n(self, n: int) -> list[QueryTrajectory]:
         """Return at most the `n` oldest trajectories, oldest first, and remove them.
@@ -111,13 +114,22 @@ class TrajectoryBuffer:
         Raises:
             InvalidValue: `n` is not a whole number of at least 0.
         """
-        taken: list[QueryTrajectory] = []
-        for _ in range(whole(n, "n", 0)):
-            with self._lock:  # taken one by one, so that no request waits for the whole batch
-                if not self._items:
-                    break
-                taken.append(self._items.popleft())
+        return list(self._taken(n))
+
+    def hand_over(self, n: int) -> TrajectoryShelf:
+        """Return what `drain_n` returns, without making objects of what lies in columns.
+
+        Raises:
+            InvalidValue: `n` is not a whole number of at least 0.
+        """
+        taken = self._taken(n)
+        taken.settle()
         return taken
+
+    def _taken(self, n: int) -> TrajectoryShelf:
+        whole(n, "n", 0)
+        with self._lock:
+            return self._shelf.take(n)
 
     def go_on_after(self, earlier: TrajectoryBuffer) -> None:
         """Count on from where `earlier` stood."""
@@ -127,21 +139,22 @@ class TrajectoryBuffer:
     def snapshot(self) -> list[QueryTrajectory]:
         """Return all waiting trajectories, oldest first, and leave them waiting."""
         with self._lock:
-            return list(self._items)
+            waiting = self._shelf.copy()
+        return list(waiting)
 
     def __len__(self) -> int:
         """Return the number of waiting trajectories."""
-        return len(self._items)
+        return len(self._shelf)
 
     @property
     def is_empty(self) -> bool:
         """True when nothing waits."""
-        return not self._items
+        return len(self._shelf) == 0
 
     @property
     def is_full(self) -> bool:
         """True when the next trajectory would be dropped."""
-        return len(self._items) >= self._capacity
+        return len(self._shelf) >= self._capacity
 
     @property
     def capacity(self) -> int:
@@ -168,9 +181,9 @@ class TrajectoryBuffer:
     def state(self) -> State:
         """Return all that `from_state` needs to go on, counters included."""
         with self._lock:
-            items, seen, dropped = list(self._items), self._seen, self._dropped
+            waiting, seen, dropped = self._shelf.copy(), self._seen, self._dropped
         return State(
-            {"capacity": self._capacity, "seen": seen, "dropped": dropped, "waiting": trajectories_state(items)}
+            {"capacity": self._capacity, "seen": seen, "dropped": dropped, "waiting": trajectories_state(list(waiting))}
         )
 
     @classmethod
@@ -181,6 +194,6 @@ class TrajectoryBuffer:
             StoreError: the state is incomplete or of another kind.
         """
         buffer = cls(state.whole("capacity"))
-        buffer._items.extend(trajectories_from_state(state.child("waiting")))
+        buffer._shelf = shelved(state.child("waiting"))
         buffer._seen, buffer._dropped = state.whole("seen"), state.whole("dropped")
         return buffer
