@@ -57,11 +57,12 @@ sanitize: setup
 	libraries="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)"; \
 	for level in baseline avx2 avx512; do ( \
 		export SONA_KERNEL=$$level PYTHONPATH=$(SANITIZED)/lib PYTHONMALLOC=malloc LD_PRELOAD="$$libraries" \
-			ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1; \
+			ASAN_OPTIONS=detect_leaks=0:log_path=$(CURDIR)/$(SANITIZED)/report \
+			UBSAN_OPTIONS=print_stacktrace=1:log_path=$(CURDIR)/$(SANITIZED)/report; \
 		if [ $$level != baseline ] && ! $(BIN)/python -c "import sona.kernel" 2> /dev/null; then \
 			echo "$$level: not on this machine, not tried"; exit 0; fi; \
 		$(BIN)/python tests/integration/kernel_smoke.py && \
-		$(BIN)/python -m pytest -p no:cacheprovider -n auto $(SANITIZED_TESTS) ) || exit 1; \
+		$(BIN)/python -m pytest -p no:cacheprovider -n auto --hypothesis-profile=ci $(SANITIZED_TESTS) ) || { cat $(SANITIZED)/report.*; exit 1; }; \
 	done
 
 # sdist and wheel in dist/, and the wheel in an empty environment, away from the sources.
