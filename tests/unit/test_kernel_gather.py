@@ -182,6 +182,7 @@ def test_costs_that_do_not_fit_the_rates_are_left_alone(kind):
     assert not costs.any()
 
 
+@pytest.mark.skipif(kernel.chosen.name == "numpy", reason="how numpy multiplies depends on the shape")
 @given(seeds, st.integers(0, 9), st.integers(1, 70))
 def test_two_products_at_once_are_the_same_bits_as_one_after_the_other(seed, count, width):
     rng = np.random.default_rng(seed)

@@ -14,11 +14,10 @@ from sona.checks import Floats, embeddings, fraction, nonempty_text, whole
 from sona.engine.asked import NOTHING, Asked, Found
 from sona.engine.candidates import Candidates
 from sona.engine.events import (
+    Answered,
     Judged,
     Remembered,
-    judged_for,
-    make_answered,
-    make_serving,
+    Serving,
 )
 from sona.engine.exchange import Exchange
 from sona.engine.intake import asker
@@ -37,6 +36,7 @@ from sona.types import (
 
 _log = logging.getLogger("sona")
 _PATTERNS_USED = 3
+_serving, _answered, _judged_for = kernel.maker(Serving), kernel.maker(Answered), kernel.changer(Judged, "subject")
 _ranking, _response, _source = kernel.maker(Ranking), kernel.maker(Response), kernel.maker(Source)
 _asked, _found, _candidates = kernel.maker(Asked), kernel.maker(Found), kernel.maker(Candidates)
 
@@ -158,7 +158,7 @@ class SonaEngine(Exchange):
             trajectory = make_trajectory(
                 machine.intake.ids.next(), kept, steps, None, latency_us, True, None, (), asked.who.user_id, {}, None
             )
-            serving = make_serving(
+            serving = _serving(
                 assignment.arm,
                 assignment.exposure,
                 assignment.is_held_out,
@@ -168,7 +168,7 @@ class SonaEngine(Exchange):
                 machine.versions.in_force,
                 choice.learning_us,
             )
-            event = make_answered(
+            event = _answered(
                 self._clock(),
                 trajectory,
                 asked.text,
@@ -314,7 +314,7 @@ class SonaEngine(Exchange):
         with self._lock:
             machine = self._machine
             with self._log_lock:
-                event = judged_for(event, machine.asker_of(event))
+                event = _judged_for(event, machine.asker_of(event))
                 seq = self._journal.append(event)
                 accepted = machine.accept(event)
             result = machine.learn(event, accepted)

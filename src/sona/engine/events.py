@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from sona import kernel
 from sona.checks import Floats
 from sona.guard.holdout import Arm
 from sona.loops.background import BackgroundChange
@@ -89,10 +88,6 @@ class Serving:
     learning_us: float = 0.0
 
 
-make_serving = kernel.maker(Serving)
-"""How a request was answered, of all its fields in their order."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Answered:
     """A request was answered and may earn feedback.
@@ -118,10 +113,6 @@ class Answered:
     seeds: Seeds | None = None
 
 
-make_answered = kernel.maker(Answered)
-"""An answered request, of all its fields in their order."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
     """Feedback came.
@@ -139,10 +130,6 @@ class Judged:
     quality: float | None = None
     rewards: Mapping[str, float] | None = None
     subject: str | None = None
-
-
-judged_for = kernel.changer(Judged, "subject")
-"""The same feedback with who had asked."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from types import MemberDescriptorType
-from typing import Protocol, TypeGuard, TypeVar
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
+
+from sona.kernel.plain import is_plain
+from sona.kernel.reference_records import maker, touched  # noqa: F401 - calls of the kernel, too
+from sona.kernel.reference_sums import charge, deviation, lift, pooled, spread  # noqa: F401 - likewise
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-Record = TypeVar("Record")
 
 _SQUARE_LIMIT = 3.4e38  # a squared length below it is finite, and so is every number
-
-
 _NARROW = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
-
-
-def _is_plain(value: object, kind: type[np.generic], *shape: int | None) -> bool:
-    if type(value) is not np.ndarray or value.dtype != kind or not value.dtype.isnative or value.ndim != len(shape):
-        return False
-    fits = all(wanted is None or wanted == found for wanted, found in zip(shape, value.shape, strict=True))
-    return fits and value.flags.c_contiguous and value.flags.aligned
 
 
 def _square(x: Floats) -> float:
@@ -42,7 +34,7 @@ def _wide_square(x: Floats) -> float:
 
 def is_vector(value: object, width: int | None) -> TypeGuard[Floats]:
     """Return True for a float32 vector of this width (None: any of at least 1), plain and of finite squared length."""
-    if not _is_plain(value, np.float32, width) or not isinstance(value, np.ndarray) or value.shape[0] == 0:
+    if not is_plain(value, np.float32, width) or not isinstance(value, np.ndarray) or value.shape[0] == 0:
         return False
     return _square(value) < _SQUARE_LIMIT
 
@@ -73,7 +65,7 @@ class LowRank:
             scale: s.
             reach: No correction is longer than reach |x|.
         """
-        if hidden_dim < 1 or rank < 1 or not _is_plain(flat, np.float32, 2 * hidden_dim * rank):
+        if hidden_dim < 1 or rank < 1 or not is_plain(flat, np.float32, 2 * hidden_dim * rank):
             raise ValueError("LowRank: expected a float32 vector of 2 d r numbers")
         self.flat, self.scale, self.reach = flat, scale, reach
         cut = hidden_dim * rank
@@ -92,10 +84,10 @@ class LowRank:
 
     def _correct(self, x: object, out: object, *, adds: bool) -> Floats | None:
         width = self._down.shape[0]
-        is_one = _is_plain(x, np.float32, width)
-        if not is_one and (out is not None or not _is_plain(x, np.float32, None, width)):
+        is_one = is_plain(x, np.float32, width)
+        if not is_one and (out is not None or not is_plain(x, np.float32, None, width)):
             return None
-        if out is not None and not (_is_plain(out, np.float32, width) and out.flags.writeable):  # type: ignore[attr-defined]
+        if out is not None and not (is_plain(out, np.float32, width) and out.flags.writeable):  # type: ignore[attr-defined]
             return None
         if not isinstance(x, np.ndarray) or not (np.einsum("...i,...i", x, x) < _SQUARE_LIMIT).all():
             return None
@@ -129,9 +121,9 @@ class LowRank:
     def gradient(self, x: object, g: object, base: object = None) -> Floats | None:
         """Return the gradient of <g, x'(x)> in the layout of `flat`, added to `base` when given; None unless finite."""
         width, size = self._down.shape[0], self.flat.shape[0]
-        if not _is_plain(x, np.float32, width) or not _is_plain(g, np.float32, width):
+        if not is_plain(x, np.float32, width) or not is_plain(g, np.float32, width):
             return None
-        if base is not None and not _is_plain(base, np.float32, size):
+        if base is not None and not is_plain(base, np.float32, size):
             return None
         if not isinstance(x, np.ndarray) or not isinstance(g, np.ndarray):
             return None
@@ -158,7 +150,7 @@ class LowRank:
 
     def moved(self, descent: object, rate: float, limit: float) -> LowRank | None:
         """Return the adapter after weights - rate descent; None when a weight is not finite or reaches the limit."""
-        if not _is_plain(descent, np.float32, self.flat.shape[0]) or not isinstance(descent, np.ndarray):
+        if not is_plain(descent, np.float32, self.flat.shape[0]) or not isinstance(descent, np.ndarray):
             return None
         with np.errstate(over="ignore", invalid="ignore"):
             after: Floats = (self.flat - np.float32(rate) * descent).astype(np.float32, copy=False)
@@ -170,7 +162,7 @@ class LowRank:
 
 def unit(x: object) -> Floats | None:
     """Return `x` (d,) or (n, d) with every row scaled to length 1; a zero row stays zero; None unless finite."""
-    if not (_is_plain(x, np.float32, None) or _is_plain(x, np.float32, None, None)) or not isinstance(x, np.ndarray):
+    if not (is_plain(x, np.float32, None) or is_plain(x, np.float32, None, None)) or not isinstance(x, np.ndarray):
         return None
     length = np.sqrt(np.einsum("...d,...d->...", x, x, dtype=np.float64))[..., None]
     if not np.isfinite(length).all():
@@ -186,7 +178,7 @@ def units(vectors: object) -> Floats | None:
     """Return the directions of a list of vectors (d,) row by row, shape (n, d); None for an empty list."""
     if not isinstance(vectors, list) or not vectors:
         return None
-    if not all(_is_plain(vector, np.float32, None) and vector.shape == vectors[0].shape for vector in vectors):
+    if not all(is_plain(vector, np.float32, None) and vector.shape == vectors[0].shape for vector in vectors):
         return None
     return unit(np.array(vectors, np.float32))
 
@@ -202,7 +194,7 @@ def _directions(vectors: tuple[Floats, ...]) -> Doubles:
 
 def headed(vectors: tuple[Floats, ...], weights: tuple[float, ...], width: int) -> Floats | None:
     """Return the sum of weights[k] vectors[k] / |vectors[k]|, shape (d,); a zero vector points nowhere."""
-    if len(vectors) != len(weights) or not all(_is_plain(vector, np.float32, width) for vector in vectors):
+    if len(vectors) != len(weights) or not all(is_plain(vector, np.float32, width) for vector in vectors):
         return None
     if not all(math.isfinite(_wide_square(vector)) for vector in vectors):
         return None
@@ -221,9 +213,9 @@ def preferred(vectors: tuple[Floats, ...], rewards: tuple[float, ...], x: Floats
         x: Shape (d,).
         temperature: Above 0.
     """
-    if not _is_plain(x, np.float32, None) or len(vectors) != len(rewards):
+    if not is_plain(x, np.float32, None) or len(vectors) != len(rewards):
         return None
-    if not vectors or not all(_is_plain(vector, np.float32, x.shape[0]) for vector in vectors):
+    if not vectors or not all(is_plain(vector, np.float32, x.shape[0]) for vector in vectors):
         return None
     if not all(math.isfinite(_wide_square(vector)) for vector in (x, *vectors)):
         return None
@@ -239,9 +231,9 @@ def preferred(vectors: tuple[Floats, ...], rewards: tuple[float, ...], x: Floats
 
 def combined(x: Floats, vectors: tuple[Floats, ...], weights: tuple[float, ...]) -> Floats | None:
     """Return x + sum_k weights[k] vectors[k], shape (d,), added up one by one."""
-    if not _is_plain(x, np.float32, None) or len(vectors) != len(weights):
+    if not is_plain(x, np.float32, None) or len(vectors) != len(weights):
         return None
-    if not all(_is_plain(vector, np.float32, x.shape[0]) for vector in vectors):
+    if not all(is_plain(vector, np.float32, x.shape[0]) for vector in vectors):
         return None
     total = x.copy()
     for vector, weight in zip(vectors, weights, strict=True):
@@ -256,14 +248,14 @@ def constrain(  # noqa: PLR0917 - the kernel's calls are positional, as keywords
 
     It is written to `out`, whatever it is; without `out`, a new array is returned when it is finite, else None.
     """
-    if not isinstance(gradient, np.ndarray) or not _is_plain(anchor, np.float32, None):
+    if not isinstance(gradient, np.ndarray) or not is_plain(anchor, np.float32, None):
         return None
     width = anchor.shape[0]
-    if not all(_is_plain(part, np.float32, width) for part in (gradient, anchor, pull)):
+    if not all(is_plain(part, np.float32, width) for part in (gradient, anchor, pull)):
         return None
-    if weights is not None and not _is_plain(weights, np.float32, width):
+    if weights is not None and not is_plain(weights, np.float32, width):
         return None
-    if out is not None and not (_is_plain(out, np.float32, width) and out.flags.writeable):
+    if out is not None and not (is_plain(out, np.float32, width) and out.flags.writeable):
         return None
     with np.errstate(over="ignore", invalid="ignore"):
         step = np.multiply(gradient, np.float32(-rate))
@@ -279,10 +271,10 @@ _BLOCK_NUMBERS = 1 << 18  # gradients are squared in blocks of 2 MB of float64
 
 def blend(moment: Doubles, gradients: Floats, keep: float) -> Doubles | None:
     """Make `moment` (p,) keep times itself plus 1 - keep times the mean of the squared rows of `gradients` (n, p)."""
-    if not _is_plain(gradients, np.float32, None, None) or gradients.shape[0] == 0:
+    if not is_plain(gradients, np.float32, None, None) or gradients.shape[0] == 0:
         return None
     count, width = gradients.shape
-    if not _is_plain(moment, np.float64, width) or not moment.flags.writeable or np.may_share_memory(moment, gradients):
+    if not is_plain(moment, np.float64, width) or not moment.flags.writeable or np.may_share_memory(moment, gradients):
         return None
     moment *= keep
     rows = max(1, _BLOCK_NUMBERS // max(1, width))
@@ -297,7 +289,7 @@ def top(scores: Floats, k: int) -> tuple[Rows, Floats] | None:
 
     -inf and NaN never count.
     """
-    if not _is_plain(scores, np.float32, None) or k < 1:
+    if not is_plain(scores, np.float32, None) or k < 1:
         return None
     found = np.arange(scores.shape[0])
     if k < scores.shape[0]:
@@ -319,13 +311,13 @@ def nearest(table: Floats, x: Floats, k: int, keep: Mask | None, count: int) -> 
         keep: Only rows marked True, shape (n,); all when None.
         count: Rows looked at, from the first on.
     """
-    if not _is_plain(table, np.float32, None, None) or not _is_plain(x, np.float32, table.shape[1]):
+    if not is_plain(table, np.float32, None, None) or not is_plain(x, np.float32, table.shape[1]):
         return None
     if not 0 <= count <= table.shape[0] or k < 1:
         return None
     scores: Floats = table[:count] @ x
     if keep is not None:
-        if not _is_plain(keep, np.bool_, None) or keep.shape[0] < count:
+        if not is_plain(keep, np.bool_, None) or keep.shape[0] < count:
             return None
         scores[~keep[:count]] = -np.inf
     return top(scores, k)
@@ -340,11 +332,11 @@ def alike(table: Floats, x: object, k: int, keep: Mask | None) -> tuple[list[int
         k: Rows wanted.
         keep: Only rows marked True, shape (n,); all when None.
     """
-    if not _is_plain(table, np.float32, None, None) or not _is_plain(x, np.float32, table.shape[1]):
+    if not is_plain(table, np.float32, None, None) or not is_plain(x, np.float32, table.shape[1]):
         return None
     if not isinstance(x, np.ndarray) or not 1e-30 < _square(x) < _SQUARE_LIMIT:
         return None
-    if keep is not None and not _is_plain(keep, np.bool_, table.shape[0]):
+    if keep is not None and not is_plain(keep, np.bool_, table.shape[0]):
         return None
     found = nearest(table, x, k, keep, table.shape[0])
     if found is None:
@@ -355,7 +347,7 @@ def alike(table: Floats, x: object, k: int, keep: Mask | None) -> tuple[list[int
 
 def products(table: Floats, x: Floats) -> Floats | None:
     """Return the product of every row of `table` (n, d) with `x`, shape (n,)."""
-    if not _is_plain(table, np.float32, None, None) or not _is_plain(x, np.float32, table.shape[1]):
+    if not is_plain(table, np.float32, None, None) or not is_plain(x, np.float32, table.shape[1]):
         return None
     found: Floats = table @ x
     return found
@@ -365,214 +357,3 @@ def products_of_two(table: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats
     """Return what `products` returns for `x` and for `y`; compiled, the rows are read once."""
     of_x, of_y = products(table, x), products(table, y)
     return None if of_x is None or of_y is None else (of_x, of_y)
-
-
-def pooled(
-    items: list[Rows], sums: list[Doubles], columns: list[int], shares: list[float], bins: int
-) -> tuple[Rows, Floats, Floats] | None:
-    """Return what neighbours hold of each item: items in the order they first come, and both sums, by column.
-
-    Args:
-        items: Of each neighbour, shape (m,).
-        sums: What those were taken and passed, shape (m, 2).
-        columns: Where each neighbour counts.
-        shares: How much of it.
-        bins: Columns.
-
-    Returns:
-        Items (n,), taken and passed (n, bins).
-    """
-    if not len(items) == len(sums) == len(columns) == len(shares) or bins < 1:
-        return None
-    for own, held, column in zip(items, sums, columns, strict=True):
-        if not _is_plain(own, np.int64, None) or not _is_plain(held, np.float64, len(own), 2) or not 0 <= column < bins:
-            return None
-    cells: dict[int, list[list[float]]] = {}
-    for own, held, column, share in zip(items, sums, columns, shares, strict=True):
-        for item, (taken, passed) in zip(own.tolist(), held.tolist(), strict=True):
-            cell = cells.get(item)
-            if cell is None:
-                cell = cells[item] = [[0.0] * bins, [0.0] * bins]
-            cell[0][column] += taken * share
-            cell[1][column] += passed * share
-    both = np.array(list(cells.values()), np.float64).reshape(len(cells), 2, bins).astype(np.float32)
-    names = np.fromiter(cells, np.int64, len(cells))
-    return names, np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1])
-
-
-def lift(scores: Floats, rows: Rows, amounts: Floats) -> int | None:
-    """Add amounts (m,) to `scores` (n,) at rows (m,); return at how many: rows outside are passed over."""
-    if not (_is_plain(scores, np.float32, None) and scores.flags.writeable and _is_plain(rows, np.int64, None)):
-        return None
-    if not _is_plain(amounts, np.float32, len(rows)):
-        return None
-    found = np.flatnonzero((rows >= 0) & (rows < len(scores)))
-    np.add.at(scores, rows[found], amounts[found])
-    return len(found)
-
-
-def spread(
-    starts: Rows, ends: npt.NDArray[np.int32], weights: Floats, rows: Rows, active: Doubles
-) -> tuple[Rows, Doubles] | None:
-    """Return where the links of active rows lead, each once, and how much of each kind arrives there.
-
-    Every row shares what is active of a kind among its links by their weights of that kind.
-
-    Args:
-        starts: Row i has the links starts[i] to starts[i + 1]; rows beyond have none, shape (n + 1,).
-        ends: Where each leads, shape (m,).
-        weights: By kind, at least 0, shape (2, m).
-        rows: The active rows, shape (k,).
-        active: How active each is, by kind, shape (2, k).
-
-    Returns:
-        Ends (r,) in the order they first come, amounts (2, r).
-    """
-    if not (_is_plain(starts, np.int64, None) and starts.shape[0] and _is_plain(ends, np.int32, None)):
-        return None
-    if not (_is_plain(weights, np.float32, 2, len(ends)) and _is_plain(rows, np.int64, None)):
-        return None
-    if not _is_plain(active, np.float64, 2, len(rows)) or (rows < 0).any():
-        return None
-    sums: dict[int, list[float]] = {}
-    for row, similar, linked in zip(rows.tolist(), *active.tolist(), strict=True):
-        own = slice(*starts[row : row + 2].tolist()) if row < len(starts) - 1 else slice(0)
-        kinds = weights[:, own].astype(np.float64)
-        totals = [sum(kind) for kind in kinds.tolist()]
-        shares = [part / total if total > 0.0 else 0.0 for part, total in zip((similar, linked), totals, strict=True)]
-        for end, one, other in zip(ends[own].tolist(), *kinds.tolist(), strict=True):
-            found = sums.setdefault(end, [0.0, 0.0])
-            found[0] += one * shares[0]
-            found[1] += other * shares[1]
-    amounts = np.array(list(sums.values()), np.float64).reshape(len(sums), 2).T
-    return np.fromiter(sums, np.int64, len(sums)), np.ascontiguousarray(amounts)
-
-
-_SMALL = 1e-4  # below it h is taken to be h(1e-4)
-_NEWTON_STEPS = 60
-
-
-def charge(costs: Doubles, rates: Doubles, residual: float, below: float, above: float) -> Doubles | None:
-    """Add h(rate reach) (rate residual)^2 to `costs` (2, r), `below` being the first row's reach; h as in `sequence`.
-
-    Args:
-        costs: What chance costs so far, shape (2, r).
-        rates: Shape (r,).
-        residual: Of a value from its prediction.
-        below: How far it could have gone downwards.
-        above: The same upwards.
-    """
-    if not _is_plain(rates, np.float64, None) or not _is_plain(costs, np.float64, 2, len(rates)):
-        return None
-    if not costs.flags.writeable:
-        return None
-    u = np.maximum(rates * np.array([[below], [above]]), _SMALL)
-    costs += (-np.log1p(-u) - u) / (u * u) * (rates * rates * (residual * residual))
-    return costs
-
-
-def deviation(log_weights: Doubles, rates: Doubles, costs: Doubles, goal: float) -> float | None:
-    """Return the s at which sum_k w_k exp(rate_k s - cost_k) reaches exp(goal).
-
-    Newton's method from the right: the logarithm of the mixture is convex and rises, so every step stays right of s.
-    """
-    if not all(_is_plain(part, np.float64, len(rates)) for part in (log_weights, rates, costs)) or not len(rates):
-        return None
-    s = float(np.min((goal - log_weights + costs) / rates))
-    for _ in range(_NEWTON_STEPS):
-        exponents = log_weights + rates * s - costs
-        highest = exponents.max()
-        terms = np.exp(exponents - highest)
-        mass = float(terms.sum())
-        step = (float(highest) + math.log(mass) - goal) * mass / float(terms @ rates)
-        s -= step
-        if step <= 1e-12 * (1.0 + s):
-            break
-    return s
-
-
-def maker(record: type[Record], names: tuple[str, ...], copied: int = 0) -> Callable[..., Record]:
-    """Return what makes instances of a slotted class of the values of its slots, without its `__init__`.
-
-    The first `copied` of the slots come from an instance, which is then given first.
-    """
-    if copied:
-        return _changer(record, names, copied)
-    if record.__new__ is not object.__new__:
-        raise TypeError(f"maker: {record.__name__} is made by a __new__ of its own")
-    slots = [getattr(record, name, None) for name in names]
-    setters = tuple(slot.__set__ for slot in slots if isinstance(slot, MemberDescriptorType))
-    if len(set(names)) < len(names) or len(setters) < len(names):
-        raise TypeError(f"maker: expected names of slots of {record.__name__}, each once, got {names}")
-    new = record.__new__
-
-    def make(*values: object) -> Record:
-        if len(values) != len(setters):
-            raise TypeError(f"{record.__name__}: expected {len(setters)} values")
-        made = new(record)
-        for set_slot, value in zip(setters, values, strict=True):
-            set_slot(made, value)
-        return made
-
-    return make
-
-
-def _changer(record: type[Record], names: tuple[str, ...], copied: int) -> Callable[..., Record]:
-    make = maker(record, names)
-
-    def change(instance: Record, *values: object) -> Record:
-        if type(instance) is not record:
-            raise TypeError(f"expected a {record.__name__}, got {type(instance)!r}")
-        return make(*(getattr(instance, name) for name in names[:copied]), *values)
-
-    return change
-
-
-class _Named(Protocol):
-    @property
-    def id(self) -> int: ...
-
-
-class _Found(Protocol):
-    @property
-    def pattern(self) -> _Named: ...
-
-    @property
-    def confidence(self) -> float: ...
-
-
-def touched(  # noqa: PLR0917 - the kernel's calls are positional, as keywords cost as much as the work
-    pattern: Callable[..., object],
-    match: Callable[..., Record],
-    record: Callable[..., object],
-    records: Sequence[_Found],
-    accesses: list[tuple[int, float]],
-    rows: list[int],
-    cosines: list[float],
-    now: float,
-    counts: bool,
-) -> tuple[list[Record], tuple[int, ...]]:
-    """Return matches of what was found, each with one access more, and the ids of their patterns.
-
-    Args:
-        pattern: Changes the last two fields of a pattern: when it was accessed last, and how often. Its first is `id`.
-        match: Makes a match of a pattern, a cosine and a confidence.
-        record: Makes records; their first field is `pattern`, their last one `confidence`.
-        records: All records.
-        accesses: How often and when last each was accessed, to be counted in.
-        rows: Which were found.
-        cosines: How similar each of them is.
-        now: When.
-        counts: Whether the accesses are counted, or told alone.
-    """
-    if len(rows) != len(cosines):
-        raise TypeError(f"touched: expected a cosine for each of {len(rows)} rows, got {len(cosines)}")
-    matches, ids = [], []
-    for row, cosine in zip(rows, cosines, strict=True):
-        found, (count, latest) = records[row], accesses[row]
-        count, latest = access = count + 1, now if now > latest else latest
-        matches.append(match(pattern(found.pattern, latest, count), cosine, found.confidence))
-        ids.append(found.pattern.id)
-        if counts:
-            accesses[row] = access
-    return matches, tuple(ids)
