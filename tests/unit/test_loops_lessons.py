@@ -11,7 +11,7 @@ from sona.adapters.statistics import RidgeStatistics
 from sona.config import BackgroundConfig
 from sona.errors import StoreError
 from sona.loops import lessons
-from sona.loops.lessons import Taught, Teacher, outcome_of, taught_from_state, taught_state
+from sona.loops.lessons import Taught, TaughtColumns, Teacher, outcome_of, taught_from_state, taught_state
 from sona.state import State, digest
 from sona.types import QueryTrajectory, TrajectoryStep
 
@@ -114,3 +114,14 @@ def test_parts_that_do_not_add_up_are_refused(part, value):
     state = taught_state({1: Taught((0.1, 0.2), 0.5), 2: Taught((0.3,), 0.5)})
     with pytest.raises(StoreError):
         taught_from_state(State({**dict(state.items()), part: value}))
+
+
+def test_what_was_taught_reads_like_the_mapping_it_was_made_of():
+    given = {9: Taught((None, 0.1, 1.0), 0.3), 2: Taught((0.7,), 0.5), 5: Taught((None, None), 1.0)}
+    known = TaughtColumns(given)
+    assert known == given
+    assert list(known.items()) == list(given.items())
+    assert [known[key] for key in given] == list(known.values()) == list(given.values())
+    assert (len(known), 2 in known, 3 in known) == (3, True, False)
+    with pytest.raises(KeyError):
+        known[3]

@@ -6,9 +6,10 @@ are in the sums, and with which outcome: what is not in them is never taken out,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from itertools import accumulate, islice, pairwise
 from math import isnan
 
 import numpy as np
@@ -55,6 +56,56 @@ class Taught:
     baseline: float
 
 
+class TaughtColumns(Mapping[int, Taught]):
+    """What trajectories taught, by id and in order, side by side in arrays; never changed.
+
+    >>> known = TaughtColumns({7: Taught((0.5, None), 0.3)})
+    >>> known[7], known == {7: Taught((0.5, None), 0.3)}
+    (Taught(outcome=(0.5, None), baseline=0.3), True)
+    """
+
+    __slots__ = ("_baselines", "_ends", "_ids", "_outcomes")
+
+    def __init__(self, taught: Mapping[int, Taught]) -> None:
+        """Take over what is in `taught`."""
+        entries = taught.values()
+        self._ids = array("q", taught)
+        self._baselines = array("d", [entry.baseline for entry in entries])
+        self._ends = array("q", accumulate(len(entry.outcome) for entry in entries))
+        known = [np.nan if value is None else value for entry in entries for value in entry.outcome]
+        self._outcomes = array("d", known)  # never NaN, so NaN stands for None
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the ids, in order."""
+        return iter(self._ids)
+
+    def __getitem__(self, trajectory_id: int) -> Taught:
+        """Return what a trajectory taught, or raise KeyError."""
+        if trajectory_id not in self._ids:
+            raise KeyError(trajectory_id)
+        return self._entry(self._ids.index(trajectory_id))
+
+    def _entry(self, row: int) -> Taught:
+        values = self._outcomes[self._ends[row - 1] if row else 0 : self._ends[row]]
+        return Taught(tuple(None if isnan(value) else value for value in values), self._baselines[row])
+
+    def as_dict(self) -> dict[int, Taught]:
+        """Return the same as objects."""
+        return {trajectory_id: self._entry(row) for row, trajectory_id in enumerate(self._ids)}
+
+    def items(self) -> ItemsView[int, Taught]:
+        """Return ids and what each taught."""
+        return self.as_dict().items()
+
+    def values(self) -> ValuesView[Taught]:
+        """Return what each taught."""
+        return self.as_dict().values()
+
+
 class Teacher:
     """Turns trajectories into lessons.
 
@@ -75,7 +126,7 @@ class Teacher:
         known: Mapping[int, Taught],
         *,
         baseline: float,
-    ) -> dict[int, Taught]:
+    ) -> TaughtColumns:
         """Add what `batch` teaches to `statistics`, and take out what its amendments taught before.
 
         Args:
@@ -87,7 +138,7 @@ class Teacher:
         Returns:
             The trajectories in the sums afterwards.
         """
-        known = dict(known)
+        known = dict(known.items())
         rest = iter(batch)
         while part := list(islice(rest, BATCH)):
             added: list[Lesson] = []
@@ -102,7 +153,7 @@ class Teacher:
             _move(statistics.subtract, removed)
         for oldest in list(known)[: max(len(known) - self._capacity, 0)]:
             del known[oldest]
-        return known
+        return TaughtColumns(known)
 
     def signal(self, trajectory: QueryTrajectory, baseline: float) -> LearningSignal:
         """Return what `trajectory` teaches an adapter that is moved by gradients."""
@@ -160,19 +211,20 @@ def _as_taught(trajectory: QueryTrajectory, taught: Taught) -> QueryTrajectory |
 
 def taught_state(taught: Mapping[int, Taught]) -> State:
     """Return what is in the sums as a state tree, bit for bit and in order."""
-    outcomes = [entry.outcome for entry in taught.values()]
+    entries = list(taught.values())
+    outcomes = [entry.outcome for entry in entries]
     flat = [np.nan if value is None else value for outcome in outcomes for value in outcome]
     return State(
         {
             "ids": np.array(list(taught), np.int64),
-            "baselines": np.array([entry.baseline for entry in taught.values()], np.float64),
+            "baselines": np.array([entry.baseline for entry in entries], np.float64),
             "sizes": np.array([len(outcome) for outcome in outcomes], np.int64),
             "outcomes": np.array(flat, np.float64),
         }
     )
 
 
-def taught_from_state(state: State) -> dict[int, Taught]:
+def taught_from_state(state: State) -> TaughtColumns:
     """Return what `taught_state` wrote.
 
     Raises:
@@ -186,7 +238,7 @@ def taught_from_state(state: State) -> dict[int, Taught]:
     values = [None if isnan(value) else value for value in flat.tolist()]
     ends = np.cumsum([0, *sizes.tolist()]).tolist()
     outcomes = [tuple(values[low:high]) for low, high in pairwise(ends)]
-    return {key: Taught(*pair) for key, *pair in zip(ids, outcomes, baselines, strict=True)}
+    return TaughtColumns({key: Taught(*pair) for key, *pair in zip(ids, outcomes, baselines, strict=True)})
 
 
 def _is_choice(trajectory: QueryTrajectory) -> bool:
