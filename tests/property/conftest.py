@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from sona.engine import core, learner
-from sona.trajectory import TrajectoryBuilder
+from sona.trajectory import TrajectoryBuilder, builder
 
 
 @pytest.fixture(scope="module")
@@ -14,5 +14,6 @@ def no_time_passes():
     with pytest.MonkeyPatch.context() as patch:
         for module in (core, learner):
             patch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+        patch.setattr(builder, "time", SimpleNamespace(monotonic=lambda: 0.0))
         patch.setitem(TrajectoryBuilder.__init__.__kwdefaults__, "clock", lambda: 0.0)
         yield
