@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sona.errors import InvalidValue, StateError, StoreError
-from sona.stores import Event, MemoryStore, Snapshot, SqliteStore, Store, blob_digest
+from sona.stores import Event, MemoryStore, Snapshot, SqliteStore, Store, blob_digest, snapshots
 
 BLOBS = (b"", b"one", b"two" * 500, b"three" * 3000)
 SUBJECTS = (None, "ann", "bo\u00e9", "lone \ud800")
@@ -447,6 +448,8 @@ class Alike(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
+        self.small_parts = patch.object(snapshots, "PART_BYTES", 4)  # fewer bytes than most snapshots here have
+        self.small_parts.start()
         self.memory, self.sqlite = MemoryStore(), SqliteStore(self.folder / "log")
         self.seq, self.has_hole = 0, False
         self.leases: dict[str, tuple[str, float]] = {}
@@ -560,6 +563,7 @@ class Alike(RuleBasedStateMachine):
             return False
 
     def teardown(self) -> None:
+        self.small_parts.stop()
         self.sqlite.close()
         shutil.rmtree(self.folder)
 

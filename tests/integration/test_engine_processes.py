@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from sona.config import GuardConfig, PatternConfig, SonaConfig
 from sona.engine.core import SonaEngine
 from sona.errors import ConfigError, StoreError
 from sona.state import State, digest
+from sona.stores import snapshots
+from sona.stores import store as stores
 from sona.types import QueryTrajectory, TrajectoryStep
 
 D = 6
@@ -225,6 +228,27 @@ def test_an_open_engine_is_written_when_it_closes_and_goes_on_where_it_was(tmp_p
         step(engine, 7)
         assert fingerprint(engine) != left
     engine.close()
+
+
+def test_a_state_beyond_what_an_event_may_be_is_kept_in_parts(tmp_path, monkeypatch, caplog):
+    most = 50_000
+    monkeypatch.setattr(stores, "LARGEST_BYTES", most)
+    monkeypatch.setattr(snapshots, "PART_BYTES", 20_000)
+    with SonaEngine.open(tmp_path / "engine", CONFIG, clock=clock) as engine:
+        for number, x in enumerate(np.random.default_rng(1).normal(size=(600, D))):
+            engine.remember(f"text {number}", vector=x)
+        for number in range(7):
+            step(engine, number)
+        engine.flush()
+        assert engine.background_learn(force=True).skipped_reason is None
+        left = digest(engine.state())
+        engine._keep_snapshot()
+        kept = engine._journal.store.snapshot().data
+        assert len(kept) > 3 * most
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    with SonaEngine.open(tmp_path / "engine", clock=clock) as engine:
+        assert digest(engine.state()) == left
+        assert engine._journal.store.snapshot().data == kept
 
 
 def test_what_was_learned_is_kept_when_the_block_fails(tmp_path):

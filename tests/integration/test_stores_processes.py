@@ -32,6 +32,8 @@ def say(what):
     os.write(1, f"{{what}}\\n".encode())
 """
 WRITING = """
+import sona.stores.snapshots
+sona.stores.snapshots.PART_BYTES = 1000
 store = SqliteStore(path, durability=sys.argv[2])
 seq = store.last_seq
 while True:

@@ -19,11 +19,9 @@ from sona.stores.rows import (
     opened,
     read_ledger,
     sealed,
-    snapshot_of,
-    snapshot_row,
     write_ledger,
 )
-from sona.stores.store import Event, Snapshot, blob_digest
+from sona.stores.store import Event, blob_digest
 
 CELLS = st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text() | st.binary()
 
@@ -90,17 +88,6 @@ def test_a_row_that_no_store_would_write_is_refused_though_its_checksum_is_right
     ):
         with pytest.raises(StoreError, match="damaged"):
             event_of((*cells, checksum(cells)), lambda digest: digest)
-    for snapshot in ((-1, 1.0, "d", b""), (1, 1.0, "d", "data")):
-        with pytest.raises(StoreError, match="damaged"):
-            snapshot_of((*snapshot, checksum(snapshot)))
-
-
-def test_a_snapshot_comes_back_and_is_refused_when_changed():
-    row = snapshot_row(Snapshot(5, 2.5, "d", b"data"))
-    back = snapshot_of((*row[:2], "d", *row[3:]))
-    assert (back.seq, back.at, back.digest, back.data) == (5, 2.5, "d", b"data")
-    with pytest.raises(StoreError, match="snapshot 5 is damaged"):
-        snapshot_of((*row[:2], "e", *row[3:]))
 
 
 def test_the_ledger_comes_back_and_is_refused_when_changed():

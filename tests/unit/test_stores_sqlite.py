@@ -18,10 +18,11 @@ import pytest
 
 from sona.errors import ConfigError, InvalidValue, StateError, StoreError
 from sona.state import State, write_state
-from sona.stores import Event, MemoryStore, Snapshot, SqliteStore, blob_digest, erasure, is_store
+from sona.stores import Event, MemoryStore, Snapshot, SqliteStore, blob_digest, erasure, is_store, snapshots
 from sona.stores import database as files
 from sona.stores import sqlite as module
-from sona.stores.migrations import SCHEMA_VERSION
+from sona.stores.migrations import MIGRATIONS, SCHEMA_VERSION, migrate
+from sona.stores.rows import Ledger, sealed, write_ledger
 
 KILOBYTE = bytes(range(256)) * 4
 
@@ -194,6 +195,24 @@ def test_a_place_that_holds_no_file_is_refused(tmp_path):
     with pytest.raises(StoreError, match="no store at"):
         SqliteStore(tmp_path / "log", is_read_only=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_holds_its_snapshots_whole_is_brought_up_to_date_and_goes_on(tmp_path):
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection, MIGRATIONS[:1])
+        row = sealed(7, 1.0, "d", KILOBYTE)
+        connection.execute("INSERT INTO snapshots VALUES (?, ?, CAST(? AS TEXT), ?, ?)", row)
+        write_ledger(connection, Ledger(last_seq=7, whole_after=7))
+        (tmp_path / "log").write_bytes(connection.serialize())
+    with pytest.raises(StoreError, match="older schema; open it once for writing"):
+        SqliteStore(tmp_path / "log", is_read_only=True)
+    for _ in range(2):
+        with closing(SqliteStore(tmp_path / "log")) as store:
+            assert (store.snapshot().seq, store.snapshot().data, store.last_seq) == (7, KILOBYTE, 7)
+    with closing(SqliteStore(tmp_path / "log")) as store:
+        put(store, event(8))
+        store.put_snapshot(Snapshot(8, 1.0, "d", b"next"))
+        assert (store.snapshot().data, store.snapshot(7).data) == (b"next", KILOBYTE)
 
 
 def test_an_older_schema_is_brought_up_to_date_but_not_by_a_reader(tmp_path, monkeypatch):
@@ -452,10 +471,63 @@ def test_a_damaged_snapshot_is_skipped_for_the_one_before(tmp_path, caplog):
     with closing(SqliteStore(tmp_path / "log")) as store:
         store.put_snapshot(Snapshot(40, 1.0, "new", b"new"))
     with closing(sqlite3.connect(tmp_path / "log", isolation_level=None)) as connection:
-        connection.execute("UPDATE snapshots SET data = x'00' WHERE seq = 40")
+        connection.execute("UPDATE snapshot_parts SET data = x'00' WHERE seq = 40")
     with closing(SqliteStore(tmp_path / "log")) as store:
         assert store.snapshot().seq == 35
         assert "skipped" in caplog.text
+
+
+def copied_before_every_statement(store: SqliteStore, live: Path, to: Path) -> None:
+    def copy(statement: str) -> None:
+        shutil.copytree(live, to / f"{len(list(to.iterdir())):03}")  # as a process that dies here leaves it
+
+    with store._database.reading() as connection:
+        connection.execute("PRAGMA cache_size = 4")  # pages reach the disk before the transaction ends
+        connection.set_trace_callback(copy)
+
+
+@pytest.mark.parametrize("seq", [40, 41])
+def test_a_kill_between_any_two_parts_leaves_the_old_snapshot_or_the_new(tmp_path, monkeypatch, seq):
+    monkeypatch.setattr(snapshots, "PART_BYTES", 20_000)
+    live, killed = tmp_path / "live", tmp_path / "killed"
+    live.mkdir()
+    killed.mkdir()
+    filled(live / "log")
+    old, new = b"old" * 30_000, b"new" * 30_000
+    with closing(SqliteStore(live / "log")) as store:
+        store.put_snapshot(Snapshot(40, 1.0, "", old))
+        copied_before_every_statement(store, live, killed)
+        store.put_snapshot(Snapshot(seq, 1.0, "", new))
+        assert store.snapshot().data == new  # copied once more
+        with store._database.reading() as connection:
+            connection.set_trace_callback(None)
+    last = max(killed.iterdir())
+    assert len((last / "log-wal").read_bytes()) > len(new)  # it was not all in memory
+    found = []
+    for folder in sorted(killed.iterdir()):
+        with closing(SqliteStore(folder / "log")) as store:
+            found.append(store.snapshot().data)
+            assert store.last_seq == (seq if found[-1] == new else 40)
+    assert len(found) > len(new) / 20_000 + 5
+    assert found == sorted(found, reverse=True)  # never the old one again after the new one
+    assert {found[0], found[-1]} == {old, new}
+
+
+def test_a_reader_beside_a_writer_reads_one_snapshot_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(snapshots, "PART_BYTES", 100)
+    filled(tmp_path / "log")
+    path, read = tmp_path / "log", snapshots._read
+
+    def read_late(connection, seq):  # the writer has put others in their place since they were listed
+        for later in (50, 51):
+            writer.put_snapshot(Snapshot(later, 1.0, "", b"later" * 100))
+        monkeypatch.setattr(snapshots, "_read", read)
+        return read(connection, seq)
+
+    with closing(SqliteStore(path)) as writer, closing(SqliteStore(path, is_read_only=True)) as reader:
+        monkeypatch.setattr(snapshots, "_read", read_late)
+        assert reader.snapshot().data == KILOBYTE
+        assert reader.snapshot().seq == 51
 
 
 def test_when_the_snapshot_that_closes_a_hole_is_damaged_no_wrong_state_is_given_out(tmp_path):
@@ -465,7 +537,7 @@ def test_when_the_snapshot_that_closes_a_hole_is_damaged_no_wrong_state_is_given
         store.put_snapshot(Snapshot(5, 1.0, "", b"five"))
         put(store, event(6))
     with closing(sqlite3.connect(tmp_path / "log", isolation_level=None)) as connection:
-        connection.execute("UPDATE snapshots SET data = x'00' WHERE seq = 5")
+        connection.execute("UPDATE snapshot_parts SET data = x'00' WHERE seq = 5")
     with closing(SqliteStore(tmp_path / "log")) as store, pytest.raises(StoreError, match="hole before event 5"):
         store.snapshot()
 
@@ -520,7 +592,9 @@ def with_secrets(path: Path) -> tuple[SqliteStore, list[int]]:
     return store, gone
 
 
-def test_nothing_of_what_was_erased_is_in_any_file(tmp_path):
+@pytest.mark.parametrize("part", [snapshots.PART_BYTES, 3000])
+def test_nothing_of_what_was_erased_is_in_any_file(tmp_path, monkeypatch, part):
+    monkeypatch.setattr(snapshots, "PART_BYTES", part)
     store, gone = with_secrets(tmp_path / "log")
     assert all(secret(seq) in raw(tmp_path) for seq in gone)
     old = (b"open-1-", b"open-4-" * 20)

@@ -72,6 +72,17 @@ class Database:
             yield self._connection
 
     @contextlib.contextmanager
+    def at_one_moment(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection to read from; what another process writes meanwhile is not seen."""
+        with self.reading() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection for one transaction: all of it is written, or on any error nothing."""
         with self.reading() as connection:

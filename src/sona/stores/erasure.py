@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from sona.errors import StoreError
 from sona.stores.database import Database
-from sona.stores.rows import Cell, event_row, read_ledger, snapshot_row, write_ledger
+from sona.stores.rows import Cell, event_row, read_ledger, write_ledger
 from sona.stores.rules import require_erasable
+from sona.stores.snapshots import drop_snapshots, write_snapshot
 from sona.stores.store import DIGEST_BYTES, Event, Snapshot
-from sona.stores.tables import INSERT_BLOB, INSERT_SNAPSHOT, SELECT_SEQ
+from sona.stores.tables import INSERT_BLOB, SELECT_SEQ
 
 _PAUSE_S = 0.02
 _log = logging.getLogger("sona")
@@ -34,8 +35,8 @@ def erase_rows(
     for event in replaced:
         _replace(connection, event)
     _drop_unreferred(connection)
-    connection.execute("DELETE FROM snapshots")
-    connection.execute(INSERT_SNAPSHOT, snapshot_row(snapshot))
+    drop_snapshots(connection, but=0)
+    write_snapshot(connection, snapshot)
     events = ledger.events - max(deleted, 0)
     write_ledger(connection, replace(ledger, events=events, is_wiping=True).after_snapshot(snapshot.seq))
 

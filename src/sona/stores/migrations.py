@@ -28,7 +28,22 @@ def _first(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first,)
+def _second(connection: sqlite3.Connection) -> None:
+    # A snapshot's data lie in parts; the checksum of its row is over all of them, as it was over the data beside it.
+    for statement in (
+        "ALTER TABLE snapshots RENAME TO whole_snapshots",
+        """CREATE TABLE snapshots (seq INTEGER PRIMARY KEY, at REAL NOT NULL, digest TEXT NOT NULL,
+           checksum BLOB NOT NULL)""",
+        """CREATE TABLE snapshot_parts (seq INTEGER NOT NULL, part INTEGER NOT NULL, data BLOB NOT NULL,
+           PRIMARY KEY (seq, part))""",
+        "INSERT INTO snapshots SELECT seq, at, digest, checksum FROM whole_snapshots",
+        "INSERT INTO snapshot_parts SELECT seq, 0, data FROM whole_snapshots",
+        "DROP TABLE whole_snapshots",
+    ):
+        connection.execute(statement)
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first, _second)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

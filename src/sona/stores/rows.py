@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from sona.errors import InvalidValue, StoreError
-from sona.stores.store import DIGEST_BYTES, Event, Snapshot
+from sona.stores.store import DIGEST_BYTES, Event
 
 Cell: TypeAlias = int | float | str | bytes | None
 Row: TypeAlias = tuple[Cell, ...]
@@ -118,22 +118,6 @@ def event_of(row: Sequence[Cell], read: Callable[[bytes], bytes]) -> Event:
         return Event(seq, kind, at, subject, trajectory_id, body, StoredBlobs(digests, read))  # type: ignore[arg-type]
     except (InvalidValue, TypeError) as error:
         raise StoreError(f"event {row[0]!r} is damaged: {error}") from error
-
-
-# -- snapshots ---------------------------------------------------------------------------------------------------------
-
-
-def snapshot_row(snapshot: Snapshot) -> Row:
-    """Return the row of a snapshot."""
-    return sealed(snapshot.seq, float(snapshot.at), snapshot.digest, snapshot.data)
-
-
-def snapshot_of(row: Sequence[Cell]) -> Snapshot:
-    """Return the snapshot of a row, or raise StoreError when the row is damaged."""
-    try:
-        return Snapshot(*opened(row, f"snapshot {row[0]!r}"))  # type: ignore[arg-type]
-    except (InvalidValue, TypeError) as error:
-        raise StoreError(f"snapshot {row[0]!r} is damaged: {error}") from error
 
 
 # -- the ledger --------------------------------------------------------------------------------------------------------

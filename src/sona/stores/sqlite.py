@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -20,14 +19,13 @@ from sona.stores.rows import (
     event_of,
     event_row,
     read_ledger,
-    snapshot_of,
-    snapshot_row,
     write_ledger,
 )
 from sona.stores.rules import made, require_erasable, require_newest
 from sona.stores.settings import drop_lease, read_setting, take_lease, write_setting
+from sona.stores.snapshots import KEPT, drop_snapshots, read_snapshot, write_snapshot
 from sona.stores.store import Durability, Event, Snapshot, StoreMetrics, blob_digest
-from sona.stores.tables import INSERT_BLOB, INSERT_EVENT, INSERT_SNAPSHOT, select_events
+from sona.stores.tables import INSERT_BLOB, INSERT_EVENT, select_events
 from sona.stores.writer import Counts, Linger, Writer
 from sona.types import LARGEST_ID
 
@@ -39,7 +37,6 @@ _LINGER = {
 }
 _PAGE = 256  # events read at a time; the file is not held between
 _WIPE_PAUSE_S = 10.0
-_log = logging.getLogger("sona")
 
 
 class SqliteStore:
@@ -208,10 +205,8 @@ class SqliteStore:
         with self._require_writer().keeping(snapshot.seq), self._database.writing() as connection:
             (newest,) = connection.execute("SELECT max(seq) FROM snapshots").fetchone()
             require_newest(snapshot, newest or 0)
-            connection.execute(INSERT_SNAPSHOT, snapshot_row(snapshot))
-            connection.execute(
-                "DELETE FROM snapshots WHERE seq NOT IN (SELECT seq FROM snapshots ORDER BY seq DESC LIMIT 2)"
-            )
+            write_snapshot(connection, snapshot)
+            drop_snapshots(connection, but=KEPT)
             write_ledger(connection, read_ledger(connection).after_snapshot(snapshot.seq))
 
     def snapshot(self, until: int | None = None) -> Snapshot | None:
@@ -221,24 +216,15 @@ class SqliteStore:
             StoreError: only snapshots from before a hole in the log are undamaged.
         """
         last = LARGEST_ID if until is None else until
-        with self._database.reading() as connection:
-            seqs = connection.execute("SELECT seq FROM snapshots WHERE seq <= ? ORDER BY seq DESC", (last,)).fetchall()
+        with self._database.at_one_moment() as connection:
+            kept = read_snapshot(connection, self._database.path, last)
             whole_after = read_ledger(connection).whole_after
-        kept = next((found for (seq,) in seqs if (found := self._undamaged(seq)) is not None), None)
         if whole_after and (kept is None or kept.seq < whole_after):
             raise StoreError(
                 f"{self._database.path}: no state up to event {last} can be rebuilt: its log has a hole before "
                 f"event {whole_after}, and no later snapshot is undamaged"
             )
         return kept
-
-    def _undamaged(self, seq: int) -> Snapshot | None:
-        try:
-            with self._database.reading() as connection:
-                return snapshot_of(connection.execute("SELECT * FROM snapshots WHERE seq = ?", (seq,)).fetchone())
-        except StoreError as error:
-            _log.warning("%s: a snapshot is skipped: %s", self._database.path, error)
-            return None
 
     def setting(self, name: str) -> str | None:
         """Return a small value kept under `name`, None when there is none, or raise StoreError."""

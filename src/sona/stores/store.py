@@ -19,7 +19,7 @@ from sona.types import LARGEST_ID, require_text_or_none
 
 DIGEST_BYTES = 16
 LARGEST_BYTES = 1 << 29
-"""Greatest length of a body or blob; SQLite keeps no row beyond 10^9 bytes."""
+"""Greatest length of a body or blob of an event; SQLite keeps no row beyond 10^9 bytes."""
 _NO_BLOBS: Mapping[bytes, bytes] = MappingProxyType({})
 
 
@@ -109,7 +109,7 @@ class Snapshot:
         data: The state, in the engine's encoding.
 
     Raises:
-        InvalidValue: a position or time out of range, or data too long or not bytes.
+        InvalidValue: a position or time out of range, or data that are not bytes.
     """
 
     seq: int
@@ -121,7 +121,8 @@ class Snapshot:
         """Refuse what no store can keep."""
         whole(self.seq, "seq", 0, LARGEST_ID)
         object.__setattr__(self, "at", moment(self.at))
-        require_bytes(self.data, "data")
+        if not isinstance(self.data, bytes):  # of any length: a store keeps them in parts
+            raise InvalidValue(f"data: expected bytes, got {type(self.data).__name__}")
 
 
 @dataclass(frozen=True, slots=True)
