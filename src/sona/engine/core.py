@@ -116,8 +116,9 @@ class SonaEngine(Exchange):
         ranking = None
         while ranking is None:  # again when another state was put in its place meanwhile
             machine = self._machine
-            choice = learner.score(request, candidates, k)
-            ranking = self._answer(asked, Found(machine, choice, candidates))
+            with self._turns:
+                choice = learner.score(request, candidates, k)
+                ranking = self._answer(asked, Found(machine, choice, candidates))
             learner = self._for_width(request.shape[0])
         return ranking
 
@@ -249,8 +250,7 @@ class SonaEngine(Exchange):
         while ranking is None:  # again when memories were embedded anew meanwhile
             if self._memories.waiting_count:
                 self.index()
-            asked, found = self._search(query, given, who, began)
-            ranking = self._answer(asked, found)
+            found, ranking = self._search(query, given, who, began)
         memories = found.memories or self._memories
         sources = tuple(
             _source(item, memories.text(item), score) for item, score in zip(ranking.ids, ranking.scores, strict=True)
@@ -260,20 +260,22 @@ class SonaEngine(Exchange):
         latency_us = (time.perf_counter() - began) * 1e6
         return _response(text, confidence, found.touched, latency_us, ranking.trajectory_id, sources)
 
-    def _search(self, query: str, given: Floats | None, who: Context, began: float) -> tuple[Asked, Found]:
+    def _search(self, query: str, given: Floats | None, who: Context, began: float) -> tuple[Found, Ranking | None]:
         machine = self._machine
         memories, embedder = machine.memories, machine.words.embedder
         vectors = memories.vectors
         request, learner = self._asked(machine.words.embed(query) if given is None else given)
-        least = self.config.patterns.pattern_confidence
-        matches = learner.bank.search(request, _PATTERNS_USED, min_confidence=least)
-        candidates = _candidates(memories.ids, vectors, None, memories.row_of)
-        choice = NOTHING
-        if len(vectors):
-            choice = learner.score(request, candidates, self.config.context_size).positive()
-        touched = tuple(match.pattern.id for match in matches)
         asked = _asked(request, query, who, began, given is None and machine.words.is_built_in)
-        return asked, _found(machine, choice, candidates, touched, memories, vectors, embedder)
+        least = self.config.patterns.pattern_confidence
+        with self._turns:
+            matches = learner.bank.search(request, _PATTERNS_USED, min_confidence=least)
+            candidates = _candidates(memories.ids, vectors, None, memories.row_of)
+            choice = NOTHING
+            if len(vectors):
+                choice = learner.score(request, candidates, self.config.context_size).positive()
+            touched = tuple([match.pattern.id for match in matches])
+            found = _found(machine, choice, candidates, touched, memories, vectors, embedder)
+            return found, self._answer(asked, found)
 
     async def aprocess(
         self, query: str, context: Context | None = None, *, vector: npt.ArrayLike | None = None

@@ -24,6 +24,7 @@ from sona.engine.learner import Learner
 from sona.engine.machine import Machine
 from sona.engine.memories import Memories
 from sona.engine.saved import config_from_state, config_from_text, config_state, config_text
+from sona.engine.turns import Turns, usual_turns
 from sona.engine.words import Words
 from sona.engine.worker import Worker
 from sona.errors import ConfigError, StoreError
@@ -64,11 +65,9 @@ class Durable:
         """Make an untrained engine, or with a store the one whose log it holds."""
         self._clock = clock
         self._embedder, self._responder = embedder, responder
-        # A cycle of Loop B at a time, for as long as it takes; one learner at a time, briefly; one event at a time
-        # for its place in the log, for an instant. Taken in this order.
-        self._cycle_lock = threading.RLock()
-        self._lock = threading.RLock()
-        self._log_lock = threading.RLock()
+        # One cycle at a time, as long as it takes; one learner, briefly; one event, for an instant. In this order.
+        self._cycle_lock, self._lock, self._log_lock = threading.RLock(), threading.RLock(), threading.RLock()
+        self._turns = Turns(usual_turns())  # taken before any lock, and by nobody who holds one
         self._recent: Candidates | None = None
         self._worker: Worker | None = None
         self._is_stopping = False
