@@ -201,8 +201,8 @@ class MicroLoRA:
             raise LearningError(
                 "the step would leave weights that are not finite or have diverged; nothing was changed"
             )
-        self._published = moved
-        applied = self.discard_accumulated()
+        applied, self._pending = self._pending, 0
+        self._published, self._sum = moved, None
         self._applied += applied
         return applied
 

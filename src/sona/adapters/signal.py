@@ -137,10 +137,13 @@ def taught(
     else:
         gradient = _reinforce_gradient(trajectory, baseline, floor)
     metadata = _make_metadata(trajectory.id, len(steps), baseline, trajectory.alternatives, trajectory.model_route)
+    quality = trajectory.final_quality
+    if quality is None:
+        quality = trajectory.quality
     if gradient is None:
-        return _make_signal(query, np.zeros(query.shape, np.float32), trajectory.quality, metadata, False)
-    is_push = bool(gradient.dot(gradient) > 0.0 or gradient.any())
-    return _make_signal(query, gradient, trajectory.quality, metadata, is_push)
+        return _make_signal(query, np.zeros(query.shape, np.float32), quality, metadata, False)
+    is_push = gradient.item(0) != 0.0 or bool(gradient.any())
+    return _make_signal(query, gradient, quality, metadata, is_push)
 
 
 _make_metadata, _make_signal = kernel.maker(SignalMetadata), kernel.maker(LearningSignal)
@@ -230,7 +233,8 @@ class RunningBaseline:
     @property
     def value(self) -> float:
         """The baseline now, in [0, 1]."""
-        return min(max(self._total / self._weight, 0.0), 1.0)
+        value = self._total / self._weight
+        return value if 0.0 <= value <= 1.0 else min(max(value, 0.0), 1.0)
 
     def update(self, quality: float) -> float:
         """Take in the quality of one more request, in [0, 1], and return the baseline.

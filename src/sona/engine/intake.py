@@ -96,8 +96,10 @@ class Intake:
 
     def submit(self, trajectory_id: int) -> bool:
         """Return True the first time an id is submitted, False when it was learned from before, or by feedback."""
-        self.drop(trajectory_id, is_expired=False)
-        served, submitted = self.served.get(trajectory_id), self._submitted
+        submitted = self._submitted
+        if self._begun.pop(trajectory_id, None) is not None:
+            self._context.pop(trajectory_id, None)
+        served = self.served.get(trajectory_id)
         if trajectory_id in submitted or (served is not None and served.outcome is not None):
             return False
         submitted[trajectory_id] = None

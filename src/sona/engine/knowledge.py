@@ -107,7 +107,7 @@ class Knowledge:
         done = prepared or self.prepare_index(known)
         waited = self.memories.waiting_rows
         self.words.embedder = done.embedder
-        self.memories.publish(done.vectors)
+        self.memories.publish(done.vectors, done.rows)
         if done.is_refit and self.learner is not None:
             self.learner.votes.re_embed(done.embedder.embed)
         self._associate(event.at, None if done.is_refit else waited)
@@ -230,12 +230,13 @@ class Knowledge:
 
     def submit(self, event: Submitted) -> InstantResult:
         """Learn from a finished trajectory; one that was learned from before counts once."""
-        self.settle()
-        trajectory = event.trajectory
-        if not self.intake.submit(trajectory.id):
-            self.intake.counts["repeated"] += 1
+        if self._touched:
+            self.settle()
+        trajectory, intake = event.trajectory, self.intake
+        if not intake.submit(trajectory.id):
+            intake.counts["repeated"] += 1
             return InstantResult(False, False, 0, f"trajectory {trajectory.id} was learned from before")
-        self.intake.counts["submitted"] += 1
+        intake.counts["submitted"] += 1
         if self.learner is None:
             self.shape(Shaped(event.at, trajectory.hidden_dim))
         refusal = self._refusal(trajectory.subject)

@@ -76,9 +76,9 @@ class Learning(Accountable):
             intake = self._machine.intake
             builder.id = intake.ids.next()  # after every check: what is refused uses up no id
             now = self._clock()
-            event = _begun(now, builder.id, subject, builder.context_ids)
-            self._journal.append(event, is_acknowledged=False)
-            intake.begin(builder.id, now, event.context_ids)
+            context = builder.context_ids
+            self._journal.append(_begun(now, builder.id, subject, context), is_acknowledged=False)
+            intake.begin(builder.id, now, context)
             self._open.add(builder, now)
         return builder
 

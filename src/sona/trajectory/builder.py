@@ -150,10 +150,11 @@ class TrajectoryBuilder:
         if tried is None:
             tried = _kept(activations, self._width, "activations")
         weights = NO_WEIGHTS if attention_weights is None else _weights(attention_weights)
-        earned = None if reward is None else fraction(reward, "reward")
+        if reward is not None and not (reward.__class__ is float and 0.0 <= reward <= 1.0):
+            reward = fraction(reward, "reward")
         if ref is not None:
             require_text_or_none(ref, "ref")
-        self._steps.append(make_step(tried, weights, earned, self._clock() - self._started, ref))
+        self._steps.append(make_step(tried, weights, reward, self._clock() - self._started, ref))
 
     def finish(self, quality: float | None = None) -> None:
         """Set the outcome that `build` uses when it is given none; the last call counts.
