@@ -3,13 +3,18 @@
 "spec" marks a default of the SONA specification; a bench is named where it decided otherwise.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from sona.config.dreams import DREAM_RULES, DreamConfig, PhiConfig
 from sona.config.engine import DeepSettings, SonaConfig
 from sona.config.guard import GUARD_MODES, GuardConfig
 from sona.config.loops import DEEP_STAGES, LOOP_MODES, BackgroundConfig, DeepConfig, InstantConfig, ScheduleConfig
 from sona.config.memory import ConsolidationConfig, GraphConfig, PatternConfig, VoteConfig
 from sona.config.retention import BoundaryConfig, EwcConfig
-from sona.config.tuner import DagConfig, TunerConfig, VectorConfig
+
+if TYPE_CHECKING:
+    from sona.config.tuner import DagConfig, TunerConfig, VectorConfig
 
 __all__ = [
     "DEEP_STAGES",
@@ -35,3 +40,10 @@ __all__ = [
     "VectorConfig",
     "VoteConfig",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Settings of the tuner: an engine's user does not wait for them.
+    if name in ("DagConfig", "TunerConfig", "VectorConfig"):
+        return getattr(import_module("sona.config.tuner"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
