@@ -27,7 +27,7 @@ def made(*texts: str) -> Memories:
 def index(memories: Memories, embed=letters, *, anew: bool = False) -> int:
     """Embed what waits, or everything, and return how many texts were embedded."""
     embedded = memories.embedded(embed, anew=anew)
-    memories.publish(embedded.vectors)
+    memories.publish(embedded.vectors, embedded.rows)
     return len(embedded.made)
 
 
@@ -373,3 +373,129 @@ def test_a_damaged_record_of_merges_is_refused(name, value):
     values = dict(memories.without({"m1": "m2"}).state().items())
     with pytest.raises(StoreError):
         Memories.from_state(State({**values, name: value}))
+
+
+# -- room to grow, and vectors of the caller's that are kept once -----------------------------------------------------
+
+
+def test_one_more_is_written_behind_what_readers_hold_and_few_copies_are_made():
+    memories, rooms, held = made("a", "b"), [], []
+    for number in range(200):
+        memories.add(f"{number} a b")
+        index(memories)
+        vectors = memories.vectors
+        held.append((vectors, vectors.tobytes()))
+        if not any(np.shares_memory(vectors, room) for room in rooms):
+            rooms.append(vectors)
+    assert len(rooms) <= np.log2(200) + 1
+    assert all(vectors.tobytes() == before for vectors, before in held)
+    assert memories.vectors.flags.c_contiguous
+    assert len({id(vectors) for vectors, _ in held}) == 200  # another object whenever anything changed
+    for vectors, _ in held:
+        with pytest.raises(ValueError, match="read-only"):
+            vectors[0] = 0.0
+
+
+def test_a_text_that_is_replaced_changes_no_row_that_readers_hold():
+    memories = made("a", "b")
+    index(memories)
+    memories.add("c")
+    index(memories)  # with room for one more
+    held, before = memories.vectors, memories.vectors.tobytes()
+    memories.add("c c", "m1")
+    memories.add("a b")
+    index(memories)
+    assert held.tobytes() == before
+    assert not np.shares_memory(held, memories.vectors)
+    assert memories.vectors[[0, 1, 2]].tolist() == [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+
+
+def test_what_was_embedded_and_never_published_is_not_seen():
+    memories = made("a", "b")
+    index(memories)
+    memories.add("c")
+    index(memories)
+    memories.add("a")  # known
+    memories.add("c c b")
+    lost = memories.embedded(lambda texts: np.ones((len(texts), 3), np.float32))
+    assert (len(lost.rows), len(memories.vectors)) == (1, 3)
+    assert index(memories) == 1
+    assert memories.vectors[3].tolist() != lost.vectors[0].tolist()
+
+
+def test_a_vector_of_the_callers_is_held_and_saved_once():
+    memories = Memories()
+    for number in range(50):
+        memories.add(f"text {number}", None, np.random.default_rng(number).normal(size=8).astype(np.float32))
+    waiting = memories.state()
+    assert waiting.floats("given", 50, 8).nbytes == 50 * 8 * 4
+    index(memories, never)
+    state = memories.state()
+    sizes = {
+        name: value.nbytes for name, value in state.items() if isinstance(value, np.ndarray) and value.dtype == "f"
+    }
+    assert sizes == {"vectors": 50 * 8 * 4, "given": 0}
+    for each in (memories, Memories.from_state(state)):
+        assert not each.needs_words
+        assert index(each, never, anew=True) == 0  # still the caller's
+        np.testing.assert_array_equal(each.vectors, memories.vectors)
+    memories.replace_vectors(np.ones((50, 8), np.float32))
+    assert index(memories, lambda texts: np.ones((len(texts), 8), np.float32), anew=True) == 50
+
+
+def test_a_state_that_holds_vectors_of_the_callers_twice_loads_as_one_of_today():
+    memories = made("a")
+    memories.add("kept", "given", np.array([0.0, 0.0, 2.0], np.float32))
+    memories.add("again", "late", np.array([0.0, 3.0, 0.0], np.float32))
+    index(memories)
+    memories.add("other words", "late", np.array([4.0, 0.0, 0.0], np.float32))
+    today = memories.state()
+    rows = np.stack([memories.vectors[1], np.array([1.0, 0.0, 0.0], np.float32)])
+    older = {**dict(today.items()), "given_rows": np.array([1, 2]), "given": rows}
+    assert older["given_rows"].tolist() == today.wholes("given_rows", None).tolist()
+    again = Memories.from_state(State(older))
+    assert digest(again.state()) == digest(today)
+    with pytest.raises(StoreError, match="differ in number"):
+        Memories.from_state(State({**older, "given": np.zeros((3, 3), np.float32)}))
+    for each in (memories, again):
+        assert index(each, anew=True) == 1
+    assert digest(again.state()) == digest(memories.state())
+
+
+def never(texts):
+    raise AssertionError(texts)
+
+
+WORDS, NAMES = st.sampled_from(["a", "b", "ab", "abc", "cc", "bcb"]), st.sampled_from(["one", "two", "three", "m2"])
+STEPS = st.one_of(
+    st.tuples(st.just("add"), NAMES, WORDS, st.none() | st.integers(0, 3)),
+    st.tuples(st.just("go"), NAMES, NAMES | st.none()),
+    st.tuples(st.sampled_from(["index", "anew", "load"])),
+)
+
+
+@given(st.lists(STEPS, max_size=30))
+def test_a_memory_has_the_vector_of_its_words_or_the_callers_and_readers_keep_what_they_saw(steps):
+    memories, said, callers, held = Memories(), {}, {}, []
+    for kind, *rest in [*steps, ("index",)]:
+        if kind == "add":
+            name, text, number = rest
+            given = None if number is None else np.random.default_rng(number).normal(size=3).astype(np.float32)
+            if not memories.is_known(name, text) or given is not None:
+                said[name], callers[name] = text, given
+            memories.add(text, name, given)
+        elif kind == "go" and rest[0] not in memories.ids:
+            continue
+        elif kind == "go":
+            memories = memories.without({rest[0]: rest[1]})
+        elif kind == "load":
+            memories = Memories.from_state(memories.state())
+        else:
+            index(memories, anew=kind == "anew")
+            for row, name in enumerate(memories.ids):
+                given = callers[name]
+                raw = letters([said[name]])[0] if given is None else given
+                np.testing.assert_allclose(memories.vectors[row], raw / np.linalg.norm(raw), rtol=1e-6, atol=1e-7)
+        assert not (len(memories.vectors) and memories.vectors.flags.writeable)
+        held.append((memories.vectors, memories.vectors.tobytes()))
+    assert all(vectors.tobytes() == before for vectors, before in held)

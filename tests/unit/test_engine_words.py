@@ -30,7 +30,7 @@ def constant(texts):
 def index(words: Words, memories: Memories) -> int:
     prepared = words.prepare(memories)
     words.embedder = prepared.embedder
-    memories.publish(prepared.vectors)
+    memories.publish(prepared.vectors, prepared.rows)
     return prepared.count
 
 

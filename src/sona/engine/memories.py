@@ -8,21 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from sona.checks import Floats, matrix, nonempty_text, vector
-from sona.errors import InvalidValue, StoreError
+from sona.errors import DimensionMismatch, InvalidValue, StoreError
 from sona.memory.votes import unit
 from sona.state import State
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedded:
-    """Vectors of memories.
+    """Vectors of memories that waited for them, or of all.
 
     Args:
-        vectors: Of all memories, unit length, shape (n, d).
+        rows: Of which memories, ascending, k of them.
+        vectors: Theirs, unit length, shape (k, d).
         made: Of those that were embedded just now, as the embedder made them, shape (m, d).
         ids: Of which memories, m of them.
     """
 
+    rows: Sequence[int]
     vectors: Floats
     made: Floats
     ids: tuple[str, ...] = ()
@@ -45,9 +47,12 @@ class Memories:
         self._names: list[str] = []  # ids by row
         self._numbered = 0  # greatest number that an id had; made-up ids go on from it, as votes name those that went
         self._ids: tuple[str, ...] = ()
+        # Readers hold the first rows of the room, which never change: only rows behind them are ever written.
         self._vectors: Floats = np.zeros((0, 0), np.float32)
+        self._room: Floats = self._vectors
         self._unindexed: set[int] = set()
-        self._given: dict[int, Floats] = {}
+        self._given: dict[int, Floats] = {}  # the caller's vectors of memories that wait, by row
+        self._own: set[int] = set()  # rows of those that do not wait and whose vector is the caller's
 
     def __len__(self) -> int:
         """Return how many memories there are."""
@@ -93,7 +98,7 @@ class Memories:
 
     @property
     def vectors(self) -> Floats:
-        """Unit vectors in row order, shape (n, d); read-only, and replaced whole when anything changes."""
+        """Unit vectors in row order, shape (n, d); read-only, and another array whenever anything changed."""
         return self._vectors
 
     @property
@@ -148,6 +153,7 @@ class Memories:
         if known is None or known in self._merged or self._row_of[known] > row:  # the first with the same words answers
             self._id_of_text[text] = id
         self._unindexed.add(row)
+        self._own.discard(row)
         self._given.pop(row, None)
         if row_vector is not None:
             self._given[row] = row_vector
@@ -189,7 +195,7 @@ class Memories:
         anew: bool = False,
         known: Mapping[str, Floats] | None = None,
     ) -> Embedded:
-        """Return the vectors of all memories, the waiting ones or all of them `anew` made by `embed`.
+        """Return vectors of the waiting memories, or of all of them `anew`; those not given are made by `embed`.
 
         Args:
             embed: Returns one vector per text, shape (n, d).
@@ -201,23 +207,23 @@ class Memories:
             InvalidValue: not one vector per text.
         """
         rows = sorted(range(len(self._texts)) if anew else self._unindexed)
-        to_embed = [row for row in rows if row not in self._given]
+        given = {row: self._vectors[row] for row in rows if row in self._own} | self._given
+        to_embed = [row for row in rows if row not in given]
         nothing = np.zeros((0, 0), np.float32)
         if not rows:
-            return Embedded(self._vectors, nothing)
+            return Embedded((), nothing, nothing)
         made = self._made(to_embed, embed, known or {}) if to_embed else nothing
-        width = made.shape[1] if to_embed else self._given[rows[0]].shape[0]
-        fresh = np.zeros((len(self._texts), width), np.float32)
-        if len(self._vectors):
-            fresh[: len(self._vectors)] = matrix(self._vectors, width, "memory vectors")
-        for row in rows:
-            if row in self._given:
-                fresh[row] = vector(self._given[row], width, "memory vector")
+        width = made.shape[1] if to_embed else given[rows[0]].shape[0]
+        if self.width not in (None, width):
+            raise DimensionMismatch(width, self._vectors.shape[1], "memory vectors")
+        fresh = np.zeros((len(rows), width), np.float32)
+        for place, row in enumerate(rows):
+            if row in given:
+                fresh[place] = vector(given[row], width, "memory vector")
         if to_embed:
-            fresh[to_embed] = unit(made)
-        fresh.flags.writeable = False
+            fresh[[place for place, row in enumerate(rows) if row not in given]] = unit(made)
         ids = self.ids
-        return Embedded(fresh, made, tuple(ids[row] for row in to_embed))
+        return Embedded(rows, fresh, made, tuple(ids[row] for row in to_embed))
 
     def _made(
         self, rows: Sequence[int], embed: Callable[[Sequence[str]], Floats], known: Mapping[str, Floats]
@@ -233,10 +239,35 @@ class Memories:
         width = len(made[ids[rows[0]]])
         return np.stack([vector(made[ids[row]], width, "memory vector") for row in rows])
 
-    def publish(self, vectors: Floats) -> None:
-        """Let `vectors`, shape (n, d), be those of all memories; none waits any more."""
-        self._vectors = vectors
+    def publish(self, vectors: Floats, rows: Sequence[int] | None = None) -> None:
+        """Let `vectors`, shape (k, d), be those of the memories at `rows`, or of all; none waits any more.
+
+        The time is that of the new rows, on average; where one that has a vector gets another, all are copied, as
+        readers may hold the old ones.
+
+        Args:
+            vectors: Unit vectors, not to be changed any more.
+            rows: Ascending, with all that wait.
+        """
+        if rows is None or 0 < len(rows) == len(self._texts):
+            fresh = self._room = vectors
+        else:
+            fresh = self._extended(vectors, rows) if rows else self._vectors
+        fresh.flags.writeable = False
+        self._vectors = fresh
+        self._own.update(self._given)
+        self._given.clear()
         self._unindexed.clear()
+
+    def _extended(self, vectors: Floats, rows: Sequence[int]) -> Floats:
+        old, count = self._vectors, len(self._texts)
+        is_full = count > len(self._room)
+        if is_full or rows[0] < len(old):
+            room = np.empty((max(count, 2 * len(old)) if is_full else len(self._room), old.shape[1]), np.float32)
+            room[: len(old)] = old
+            self._room = room
+        self._room[list(rows)] = vectors
+        return self._room[:count]
 
     def made_anew(self, embed: Callable[[Sequence[str]], Floats], known: Mapping[str, Floats]) -> Floats:
         """Return vectors of all memories, shape (n, d): those `known` by id, the others made by `embed`."""
@@ -251,8 +282,8 @@ class Memories:
         fresh = unit(matrix(vectors, what="memory vectors")).copy()
         if len(fresh) != len(self):
             raise InvalidValue(f"memory vectors: expected {len(self)}, got {len(fresh)}")
-        fresh.flags.writeable = False
         self._given.clear()
+        self._own.clear()
         self.publish(fresh)
 
     def without(self, gone: Mapping[str, str | None]) -> Memories:
@@ -286,7 +317,9 @@ class Memories:
         left._vectors.flags.writeable = False
         stayed = {self._row_of[old] for old in gone.keys() - leaving.keys() if old in self._row_of}
         left._unindexed = {new_row[row] for row in self._unindexed | stayed if row in new_row}
-        left._given = {new_row[row]: given for row, given in self._given.items() if row in new_row}
+        given = self._given | {row: self._vectors[row].copy() for row in stayed & self._own}
+        left._given = {new_row[row]: row_vector for row, row_vector in given.items() if row in new_row}
+        left._own = {new_row[row] for row in self._own - stayed if row in new_row}
         return left
 
     def _takes_in(self, id: str, gone: Mapping[str, str | None]) -> bool:  # noqa: A002
@@ -307,7 +340,7 @@ class Memories:
                 "numbered": self._numbered,
                 "vectors": self._vectors,
                 "unindexed": np.array(sorted(self._unindexed), np.int64),
-                "given_rows": np.array(given, np.int64),
+                "given_rows": np.array(sorted([*self._own, *given]), np.int64),
                 "given": rows,
             }
         )
@@ -340,9 +373,14 @@ class Memories:
         memories._vectors = state.floats("vectors", None, None)
         memories._vectors.flags.writeable = False
         memories._unindexed = set(state.wholes("unindexed", None).tolist())
-        given_rows = state.wholes("given_rows", None).tolist()
-        given = state.floats("given", len(given_rows), None)
-        memories._given = dict(zip(given_rows, given, strict=True))
+        given_rows, given = state.wholes("given_rows", None).tolist(), state.floats("given", None, None)
+        waiting = [row for row in given_rows if row in memories._unindexed]
+        held = given_rows if len(given) == len(given_rows) else waiting  # older states hold those of all
+        if len(given) != len(held):
+            raise StoreError("saved state: memories/given and memories/given_rows differ in number")
+        vector_of = dict(zip(held, given, strict=True))
+        memories._given = {row: vector_of[row] for row in waiting}
+        memories._own = {*given_rows} - memories._unindexed
         return memories
 
 

@@ -27,13 +27,15 @@ class Prepared:
 
     Args:
         embedder: The embedder from then on.
-        vectors: Vectors of all memories, shape (n, d).
+        rows: Memories that get vectors, ascending, k of them.
+        vectors: Theirs, shape (k, d).
         made: Those that were embedded, shape (m, d).
         ids: Of which memories.
         is_refit: Whether the embedder was fitted anew, so that past requests have to be embedded again.
     """
 
     embedder: Embedder
+    rows: Sequence[int]
     vectors: Floats
     made: Floats
     ids: tuple[str, ...]
@@ -88,7 +90,7 @@ class Words:
         self.responder: Responder = MemoryResponder() if responder is None else as_responder(responder)
 
     def prepare(self, memories: Memories, known: Mapping[str, Floats] | None = None) -> Prepared:
-        """Return vectors of all memories, the waiting ones embedded; nothing changes before they are published.
+        """Return the vectors of waiting memories; nothing changes before they are published.
 
         When the default embedder is due, it is fitted anew and everything embedded again. A new fit is rotated onto
         the old one, so what was learned stays valid.
@@ -101,14 +103,16 @@ class Words:
         is_due = isinstance(embedder, LsaEmbedder) and memories.needs_words and embedder.is_due(len(memories))
         if not is_due or not isinstance(embedder, LsaEmbedder):
             embedded = memories.embedded(embedder.embed, known=known)
-            return Prepared(embedder, embedded.vectors, embedded.made, embedded.ids, is_refit=False)
+            return Prepared(embedder, embedded.rows, embedded.vectors, embedded.made, embedded.ids, is_refit=False)
         fitted = copy(embedder)
         if embedder.is_fitted:
             fitted.refit(memories.texts)
         else:
             fitted.fit(memories.texts)
         embedded = memories.embedded(fitted.embed, anew=True)
-        return Prepared(fitted, embedded.vectors, embedded.made, embedded.ids, is_refit=embedder.is_fitted)
+        return Prepared(
+            fitted, embedded.rows, embedded.vectors, embedded.made, embedded.ids, is_refit=embedder.is_fitted
+        )
 
     @property
     def is_built_in(self) -> bool:

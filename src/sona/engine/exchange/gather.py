@@ -146,16 +146,17 @@ def memory_records(memories: Memories, *, is_built_in: bool) -> tuple[MemoryReco
         is_built_in: Whether the built-in embedder makes the vectors nobody gave.
     """
     state = memories.state()
-    given = dict(zip(state.wholes("given_rows", None).tolist(), state.floats("given", None, None), strict=True))
-    waiting = set(state.wholes("unindexed", None).tolist())
-    vectors = memories.vectors
+    given_rows, waiting = state.wholes("given_rows", None).tolist(), set(state.wholes("unindexed", None).tolist())
+    awaited = [row for row in given_rows if row in waiting]
+    given = dict(zip(awaited, state.floats("given", None, None), strict=True))
+    theirs, vectors = {*given_rows}, memories.vectors
     return tuple(
         MemoryRecord(
             name,
             memories.text(name),
             None,
             given.get(row) if row in waiting else vectors[row],
-            reembed=is_built_in and row not in given,
+            reembed=is_built_in and row not in theirs,
         )
         for row, name in enumerate(memories.ids)
     )
