@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sona import GuardConfig, SonaConfig, SonaEngine
 from sona.config import ConsolidationConfig, DeepConfig, DreamConfig, GraphConfig, PhiConfig, VoteConfig
-from sona.engine.choice import recalled
+from sona.engine.choice import add_recalled
 from sona.engine.memories import Memories
 from sona.loops import deep
 from sona.loops.deep import DeepLoop
@@ -194,15 +194,15 @@ def test_activation_that_is_worth_nothing_leaves_scores_as_they_are_and_else_add
     found = Recalled(rows, rng.uniform(size=(2, len(rows))).astype(np.float32))
     weights = Calibrator().weights
     assert (weights.similar, weights.linked) == (0.0, 0.0)
-    assert recalled(scores, found, weights) is scores
-    assert recalled(scores, None, replace(weights, linked=1.0)) is scores
     before = scores.copy()
-    shifted = recalled(scores, found, replace(weights, similar=0.25, linked=0.5))
+    assert not add_recalled(scores, found, weights)
+    assert not add_recalled(scores, None, replace(weights, linked=1.0))
+    np.testing.assert_array_equal(scores, before)
+    assert add_recalled(scores, found, replace(weights, similar=0.25, linked=0.5)) == (len(rows) > 0)
     wanted = before.astype(np.float64)
     for place, row in enumerate(rows.tolist()):
         wanted[row] += 0.25 * found.values[0, place] + 0.5 * found.values[1, place]
-    np.testing.assert_allclose(shifted, wanted, atol=1e-6)
-    np.testing.assert_array_equal(scores, before)
+    np.testing.assert_allclose(scores, wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("is_shuffled", [False, True])
