@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,3 +140,43 @@ def test_ten_thousand_requests_of_ten_steps_are_quick():
     took = time.perf_counter() - start
     assert len(after) == 10_000
     assert took < 6.0  # about 1.2 s on an idle core; loose, because tests share the machine
+
+
+def test_versions_that_say_the_same_are_written_once_whichever_objects_hold_them():
+    first = QueryTrajectory(3, [1.0, 0.0], (TrajectoryStep([0.0, 1.0], reward=1.0, ref="a"),), 0.5)
+    twin = replace(first, steps=(replace(first.steps[0]),))
+    amended, again = (
+        replace(first, final_quality=0.7, supersedes=first),
+        replace(first, final_quality=0.7, supersedes=twin),
+    )
+    shared, apart = trajectories_state([first, amended]), trajectories_state([twin, again])
+    mixed = trajectories_state([first, again])
+    assert digest(shared) == digest(apart) == digest(mixed)
+    one, two = trajectories_from_state(mixed)
+    assert two.supersedes is one
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"final_quality": 0.6},
+        {"latency_us": 1.0},
+        {"alternatives": True},
+        {"subject": "ann"},
+        {"model_route": "b"},
+        {"context_ids": ("m",)},
+        {"parameters": {"k": 1}},
+        {"query_embedding": [-0.0, 1.0]},
+        {"steps": (TrajectoryStep([0.0, 1.0], reward=0.9),)},
+        {"steps": ()},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_versions_that_differ_in_anything_are_both_written(change):
+    first = QueryTrajectory(3, [0.0, 1.0], (TrajectoryStep([0.0, 1.0], reward=1.0),), 0.5)
+    one, two = trajectories_from_state(trajectories_state([first, replace(first, **change)]))
+    assert one is not two
+    for name, value in change.items():
+        if name not in ("query_embedding", "steps"):
+            assert getattr(two, name) == value
+    assert two.query_embedding.tobytes() == replace(first, **change).query_embedding.tobytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from math import isnan
 
@@ -60,17 +60,58 @@ def _offsets(lengths: Iterable[int]) -> npt.NDArray[np.int64]:
     return np.cumsum(_wholes([0, *lengths]), dtype=np.int64)
 
 
-def _every_version(trajectories: Iterable[QueryTrajectory]) -> dict[int, QueryTrajectory]:
-    # The given ones and all they supersede, by identity, each after what it supersedes.
-    versions: dict[int, QueryTrajectory] = {}
-    for newest in trajectories:
-        chain: list[QueryTrajectory] = []
-        version: QueryTrajectory | None = newest
-        while version is not None and id(version) not in versions:
-            chain.append(version)
-            version = version.supersedes
-        versions.update((id(older), older) for older in reversed(chain))
-    return versions
+class _Versions:
+    """The given trajectories and all they supersede, each once, after what it supersedes.
+
+    Equal versions of one request are one, whichever objects hold them: a reloaded engine, where some that were one
+    object are two, writes the same.
+    """
+
+    def __init__(self, trajectories: Iterable[QueryTrajectory]) -> None:
+        self.listed: list[QueryTrajectory] = []
+        self._row_of: dict[int, int] = {}  # by identity
+        self._row_of_id: dict[int, int] = {}  # of the first version with an id
+        self._row_of_content: dict[Hashable, int] = {}  # of those whose id came more than once
+        for newest in trajectories:
+            chain: list[QueryTrajectory] = []
+            version: QueryTrajectory | None = newest
+            while version is not None and id(version) not in self._row_of:
+                chain.append(version)
+                version = version.supersedes
+            for older in reversed(chain):
+                self._add(older)
+
+    def row(self, version: QueryTrajectory | None) -> int:
+        return _NONE if version is None else self._row_of[id(version)]
+
+    def _add(self, version: QueryTrajectory) -> None:
+        row = len(self.listed)
+        first = self._row_of_id.setdefault(version.id, row)
+        if first != row:
+            self._row_of_content.setdefault(self._content(self.listed[first]), first)
+            row = self._row_of_content.setdefault(self._content(version), row)
+        self._row_of[id(version)] = row
+        if row == len(self.listed):
+            self.listed.append(version)
+
+    def _content(self, version: QueryTrajectory) -> Hashable:
+        return (
+            self.row(version.supersedes),
+            version.id,
+            version.query_embedding.tobytes(),
+            tuple([_content_of_step(step) for step in version.steps]),
+            version.final_quality,
+            version.latency_us,
+            version.alternatives,
+            version.model_route,
+            version.context_ids,
+            version.subject,
+            tuple(version.parameters.items()),
+        )
+
+
+def _content_of_step(step: TrajectoryStep) -> Hashable:
+    return step.activations.tobytes(), step.attention_weights.tobytes(), step.reward, step.timestamp, step.ref
 
 
 def _settings(versions: Iterable[QueryTrajectory]) -> tuple[list[int], list[Plain]]:
@@ -97,15 +138,14 @@ def trajectories_state(trajectories: Sequence[QueryTrajectory]) -> State:
     Raises:
         InvalidValue: parameters that are neither numbers nor text.
     """
-    by_identity = _every_version(trajectories)
-    row = {key: index for index, key in enumerate(by_identity)}
-    versions = list(by_identity.values())
+    every = _Versions(trajectories)
+    versions = every.listed
     steps = [step for version in versions for step in version.steps]
     words, vectors = _Words(), _Vectors()
     chosen, settings = _settings(versions)
     values = {
-        "listed": _wholes([row[id(trajectory)] for trajectory in trajectories]),
-        "supersedes": _wholes([_NONE if v.supersedes is None else row[id(v.supersedes)] for v in versions]),
+        "listed": _wholes([every.row(trajectory) for trajectory in trajectories]),
+        "supersedes": _wholes([every.row(v.supersedes) for v in versions]),
         "id": _wholes([v.id for v in versions]),
         "query": _wholes([vectors.add(v.query_embedding) for v in versions]),
         "quality": _maybe(v.final_quality for v in versions),
