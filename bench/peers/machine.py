@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import statistics
+import timeit
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +34,8 @@ class Machine:
         skipped: Why a peer is absent.
         load_before: Load average of a minute before the first figure.
         load_after: The same after the last one.
+        pace_ns: Nanoseconds a turn of an empty loop of Python takes now: what a neighbour takes of a shared machine's
+            speed shows here, and not in its load.
     """
 
     processor: str
@@ -44,6 +48,7 @@ class Machine:
     skipped: Mapping[str, str]
     load_before: float | None
     load_after: float | None
+    pace_ns: float
 
     @classmethod
     def now(cls, peers: Mapping[str, Peer], skipped: Mapping[str, str], load_before: float | None) -> Machine:
@@ -59,6 +64,7 @@ class Machine:
             skipped=dict(skipped),
             load_before=load_before,
             load_after=load(),
+            pace_ns=pace_ns(),
         )
 
     def as_json(self) -> dict:
@@ -72,6 +78,7 @@ class Machine:
         loads = " and ".join("unknown" if value is None else f"{value:.2f}" for value in self._loads)
         return [
             f"{self.processor}, {self.system}; load average {loads} before and after",
+            f"an empty loop of Python took {self.pace_ns:.0f} ns a turn at the end",
             f"Python {self.python}, numpy {self.numpy}, sona {self.sona} (kernel: {self.kernel})",
             *([f"peers: {', '.join(peers)}"] if peers else []),
             *absent,
@@ -80,6 +87,12 @@ class Machine:
     @property
     def _loads(self) -> tuple[float | None, float | None]:
         return self.load_before, self.load_after
+
+
+def pace_ns() -> float:
+    """Return nanoseconds a turn of an empty loop takes, the median of 200 short ones."""
+    empty = timeit.Timer("pass")
+    return 1e9 * statistics.median(empty.repeat(repeat=200, number=10_000)) / 10_000
 
 
 def load() -> float | None:

@@ -9,7 +9,7 @@ const readline = require('readline');
 
 const folder = path.resolve(process.argv[2]);
 const { SonaEngine } = require(folder);
-const BATCH_S = 3e-4;
+const BATCH_S = 3e-3;
 
 // Reproducible normal numbers: a 32-bit xorshift and the Box-Muller transform.
 function generator(seed) {

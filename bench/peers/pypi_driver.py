@@ -15,7 +15,7 @@ import numpy as np
 import ruvector
 
 
-def batch(statement: str, names: dict[str, object], batch_s: float = 3e-4) -> Callable[[], float]:
+def batch(statement: str, names: dict[str, object], batch_s: float = 3e-3) -> Callable[[], float]:
     timer = timeit.Timer(statement, setup="import gc; gc.enable()", globals=names)
     timer.timeit(1)
     size = max(int(batch_s / min(timer.timeit(1) for _ in range(5))), 1)

@@ -47,7 +47,7 @@ class Batch:
     The statement stands in the loop itself, so that no call of a function is added to what a microsecond takes.
     """
 
-    def __init__(self, statement: str, names: Mapping[str, object], batch_s: float = 3e-4) -> None:
+    def __init__(self, statement: str, names: Mapping[str, object], batch_s: float = 3e-3) -> None:
         """Choose how many times make a batch of about `batch_s` seconds.
 
         Args:
