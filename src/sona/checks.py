@@ -123,6 +123,15 @@ def embeddings(value: npt.ArrayLike, width: int | None = None, what: str = "embe
     return array
 
 
+def contiguous(array: Floats) -> Floats:
+    """Return `array` as the kernel takes it, itself where it is so: no subclass, aligned, C-contiguous.
+
+    >>> contiguous(np.ones((4, 2), np.float32)[:, 0]).flags.c_contiguous
+    True
+    """
+    return np.require(array, np.float32, ["C", "A", "E"])
+
+
 def fraction(value: float, what: str) -> float:
     """Return `value` as a float in [0, 1], or raise InvalidValue."""
     try:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sona.adapters.factors import Constraint, LoraGradient, LoraWeights, closer, split_flat
 from sona.adapters.signal import LearningSignal
-from sona.checks import Floats, embedding, finite, setting_number, setting_whole
+from sona.checks import Floats, contiguous, embedding, finite, setting_number, setting_whole
 from sona.errors import DimensionMismatch, InvalidValue, LearningError, StoreError
 from sona.kernel import LowRank
 from sona.state import State
@@ -150,7 +150,7 @@ class MicroLoRA:
     def _flat_gradient(self, request: Floats, push: Floats, base: Floats | None = None) -> Floats:
         found = self._published.gradient(request, push, base)
         if found is None:  # not plain, or not finite
-            found = self._published.gradient(_plain(request), _plain(push), base)
+            found = self._published.gradient(contiguous(request), contiguous(push), base)
         if found is None:
             raise LearningError("accumulated gradients overflow float32; this signal was not added")
         return found
@@ -196,7 +196,7 @@ class MicroLoRA:
             if descent.shape != published.flat.shape:
                 expected = published.flat.shape
                 raise LearningError(f"the constraint returned shape {descent.shape}, expected {expected}")
-            moved = published.moved(_plain(descent), learning_rate, self._limit)
+            moved = published.moved(contiguous(descent), learning_rate, self._limit)
         if moved is None:
             raise LearningError(
                 "the step would leave weights that are not finite or have diverged; nothing was changed"
@@ -317,11 +317,6 @@ class MicroLoRA:
         adapter._sum = waiting if adapter._pending else None
         adapter._applied = state.whole("applied")
         return adapter
-
-
-def _plain(x: Floats) -> Floats:
-    # As the kernel takes it; itself when it is so already.
-    return np.require(x, np.float32, ["C", "A"])
 
 
 def _finite_floats(state: State, name: str, length: int) -> Floats:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from sona import kernel
-from sona.checks import Floats, finite, fraction, setting_number, vector
+from sona.checks import Floats, contiguous, finite, fraction, setting_number, vector
 from sona.errors import DimensionMismatch, InvalidValue
 from sona.state import State
 from sona.types import QueryTrajectory
@@ -164,7 +163,7 @@ def _reinforce_gradient(trajectory: QueryTrajectory, baseline: float, floor: flo
         return None
     weights = tuple(advantages)
     gradient = kernel.headed(tuple(tried), weights, width)
-    return kernel.headed(_plain(tried), weights, width) if gradient is None else gradient
+    return kernel.headed(tuple(map(contiguous, tried)), weights, width) if gradient is None else gradient
 
 
 def _heard(trajectory: QueryTrajectory) -> tuple[list[Floats], list[float]]:
@@ -182,12 +181,8 @@ def _softmax_gradient(trajectory: QueryTrajectory, used: Floats, floor: float, t
     tried = tuple([step.activations for step in trajectory.steps])
     gradient = kernel.preferred(tried, earned, used, temperature)
     if gradient is None:
-        gradient = kernel.preferred(_plain(tried), earned, np.require(used, np.float32, ["C", "A"]), temperature)
+        gradient = kernel.preferred(tuple(map(contiguous, tried)), earned, contiguous(used), temperature)
     return gradient
-
-
-def _plain(vectors: Iterable[Floats]) -> tuple[Floats, ...]:
-    return tuple(np.require(vector, np.float32, ["C", "A"]) for vector in vectors)
 
 
 def difference(new: LearningSignal, old: LearningSignal) -> LearningSignal:

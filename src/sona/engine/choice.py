@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sona import kernel
-from sona.checks import Floats
+from sona.checks import Floats, contiguous
 from sona.errors import InvalidValue
 from sona.memory.calibrate import Weights
 from sona.memory.recall import Recalled, Seeds
@@ -38,7 +38,7 @@ class Scored:
         """Return the best `k` of the candidates; equal scores in the order they came, so that none is chance."""
         found = kernel.top(scores, k)
         if found is None:
-            found = kernel.top(np.require(scores, np.float32, ["C", "A"]), k)
+            found = kernel.top(contiguous(scores), k)
         if found is None:
             raise InvalidValue(f"k: expected at least 1 of some scores, got {k} of shape {scores.shape}")
         return cls(*found)

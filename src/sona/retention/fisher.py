@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sona import kernel
-from sona.checks import Floats
+from sona.checks import Floats, contiguous
+from sona.errors import LearningError
 from sona.state import State
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
@@ -53,8 +54,9 @@ class RunningFisher:
 
     def update(self, gradients: Floats) -> None:
         """Blend the mean square of `gradients` (n, p), n at least 1, into the running mean."""
-        if kernel.blend(self._moment, gradients, self._decay) is None:
-            kernel.blend(self._moment, np.require(gradients, np.float32, ["C", "A"]), self._decay)
+        blended = kernel.blend(self._moment, gradients, self._decay)
+        if blended is None and kernel.blend(self._moment, contiguous(gradients), self._decay) is None:
+            raise LearningError("the running Fisher cannot take these gradients; nothing was changed")
         self._steps += 1
         self._examples += int(gradients.shape[0])
 

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sona import kernel
-from sona.checks import Floats
+from sona.checks import Floats, contiguous
+from sona.errors import LearningError
 from sona.retention.fisher import Doubles, to_float32
 
 _LEAST_RATE, _GREATEST_RATE = 1e-30, 1e30  # step sizes that float32 can work with
@@ -86,8 +87,9 @@ class QuadraticPenalty:
             self._constrain_widely(factors, gradients, weights, out)
         elif kernel.constrain(gradients, weights, self.anchor, factors.pull, rate, out) is None:
             found = np.empty(out.shape, np.float32)  # strided, or `out` shares memory with what is read
-            at = None if weights is None else _plain(weights)
-            kernel.constrain(_plain(gradients), at, _plain(self.anchor), factors.pull, rate, found)
+            at = None if weights is None else contiguous(weights)
+            if kernel.constrain(contiguous(gradients), at, contiguous(self.anchor), factors.pull, rate, found) is None:
+                raise LearningError("the constraint cannot take these vectors; nothing was changed")
             np.copyto(out, found)
 
     def constrained(
@@ -105,7 +107,3 @@ class QuadraticPenalty:
             if weights is not None:
                 wanted += factors.strength * self.precision * (weights.astype(np.float64) - self.anchor)
             np.copyto(out, to_float32(wanted / divisor))
-
-
-def _plain(values: Floats) -> Floats:
-    return np.require(values, np.float32, ["C", "A"])
