@@ -17,7 +17,7 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 
 def _cast(value: npt.ArrayLike, what: str) -> Floats:
     if isinstance(value, np.ndarray) and value.dtype == np.float32:
-        return value
+        return value if type(value) is np.ndarray else np.asarray(value)
     try:
         raw = np.asarray(value)
         if raw.dtype.kind not in "fiub":

@@ -32,7 +32,7 @@ def _kept(value: npt.ArrayLike, width: int | None, what: str) -> Floats:
     array = kept(value, width)
     if array is None:
         array = vector(value, width, what)
-        if array is value and array.flags.writeable:
+        if array.flags.writeable and (array is value or array.base is not None):
             array = array.copy()
     return array
 
