@@ -86,6 +86,7 @@ def figures(field: Field, sizes: Sizes) -> Iterator[PeerFigure]:
     answering = whole.Answering(sizes.memories, past=sizes.past)
     yield measured(answering.middle(goal=1.0), field, sizes)
     yield measured(answering.slowest(calls=sizes.calls, goal=3.0), field, sizes)
+    yield measured(answering.slowest_at_will(calls=sizes.calls), field, sizes)
     yield from whole.memory(field.peers, sizes.trajectories, goal=45.0)
     yield from whole.importing(sizes.rounds or 11, goal=60.0)
 

@@ -17,6 +17,7 @@ from peers.children import Peer, Question
 from peers.contest import Contest, PeerFigure, WrongAnswer, require
 from peers.controls import inertia_of, kmeans, nearest
 from sona import PatternConfig, QueryTrajectory, ReasoningBank, SonaEngine
+from sona.engine.turns import Turns
 from speed.requests import TOPICS
 from speed.timing import Batch, Source, Topics, seconds, unit
 from speed.whole import child
@@ -162,6 +163,20 @@ class Answering:
             goal=goal,
             rounds=rounds,
         )
+
+    def slowest_at_will(self, *, threads: int = 8, calls: int = 250, rounds: int = 3) -> Contest:
+        """Return the same without turns: every thread scores when Python lets it."""
+        served = crowd(lambda x: self.engine.process("how do I", vector=x), self.asked, threads, calls)
+
+        def without_turns() -> float:
+            usual, self.engine._turns = self.engine._turns, Turns(threads)
+            try:
+                return served()
+            finally:
+                self.engine._turns = usual
+
+        name = f"{self.name}, p99 under {threads} threads without turns"
+        return Contest(name, "ms", without_turns, rounds=rounds)
 
 
 class Remembering:
