@@ -32,7 +32,7 @@ class LoraWeights:
 
     @property
     def up(self) -> Floats:
-        """S B, shape (r, d)."""
+        """The up projection times its scale, s B, shape (r, d)."""
         scaled: Floats = self.b * np.float32(self.scale)
         return scaled
 

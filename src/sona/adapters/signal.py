@@ -136,9 +136,7 @@ def taught(
     else:
         gradient = _reinforce_gradient(trajectory, baseline, floor)
     metadata = _make_metadata(trajectory.id, len(steps), baseline, trajectory.alternatives, trajectory.model_route)
-    quality = trajectory.final_quality
-    if quality is None:
-        quality = trajectory.quality
+    quality = trajectory.quality
     if gradient is None:
         return _make_signal(query, np.zeros(query.shape, np.float32), quality, metadata, False)
     is_push = gradient.item(0) != 0.0 or bool(gradient.any())

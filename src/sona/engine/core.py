@@ -25,6 +25,7 @@ from sona.engine.judgement import unit_of
 from sona.errors import InvalidValue
 from sona.guard.holdout import Arm
 from sona.types import (
+    NO_PARAMETERS,
     Context,
     FeedbackResult,
     Preview,
@@ -157,7 +158,17 @@ class SonaEngine(Exchange):
             latency_us = (time.perf_counter() - asked.began) * 1e6
             # Every field was checked where it came from.
             trajectory = make_trajectory(
-                machine.intake.ids.next(), kept, steps, None, latency_us, True, None, (), asked.who.user_id, {}, None
+                machine.intake.ids.next(),
+                kept,
+                steps,
+                None,
+                latency_us,
+                True,
+                None,
+                (),
+                asked.who.user_id,
+                NO_PARAMETERS,
+                None,
             )
             serving = _serving(
                 assignment.arm,

@@ -96,10 +96,8 @@ class Intake:
 
     def submit(self, trajectory_id: int) -> bool:
         """Return True the first time an id is submitted, False when it was learned from before, or by feedback."""
-        submitted = self._submitted
-        if self._begun.pop(trajectory_id, None) is not None:
-            self._context.pop(trajectory_id, None)
-        served = self.served.get(trajectory_id)
+        self.drop(trajectory_id, is_expired=False)
+        submitted, served = self._submitted, self.served.get(trajectory_id)
         if trajectory_id in submitted or (served is not None and served.outcome is not None):
             return False
         submitted[trajectory_id] = None

@@ -93,7 +93,7 @@ class InstantLoop:
         """
         if trajectory.query_embedding.shape[0] != self.micro.hidden_dim:
             raise DimensionMismatch(self.micro.hidden_dim, trajectory.hidden_dim, "query_embedding")
-        signal = self._signal(trajectory) if trajectory.supersedes is None else self.signal(trajectory)
+        signal = self.signal(trajectory)
         result = self._learn(signal, self.buffer.record(trajectory))
         self._pushes += signal.is_push
         self._silent += not signal.is_push
